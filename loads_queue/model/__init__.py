@@ -1,0 +1,1 @@
+"""The pure load model: standard library only, no clock, no I/O."""

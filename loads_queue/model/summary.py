@@ -1,0 +1,247 @@
+"""What was measured: one row a second of the schedule, per claim, that later snapshots replace.
+
+A ``Row`` is *absolute* for its (claim, second): of two rows with that key, the one with the higher sequence counts
+and the other is forgotten. ``RowSet`` holds that rule, which makes merging associative, commutative and safe to
+repeat. Adding rows up (``Row.add``) is for rows of different claims or seconds, after the rule was applied.
+
+Iterations are counted in the second in which they were due (closed model: started), requests in the second in which
+they were sent, ``began`` and ``completed`` in the second in which it happened; all seconds are offsets in the run's
+schedule. Durations are integer nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .histogram import Histogram
+
+OTHER = "(other)"
+"""The name that takes what a cap on names (series, errors, checks) leaves over, so that a cap is visible."""
+
+
+@dataclass(slots=True)
+class Series:
+    """Requests of one name: attempted = ok + failed + interrupted + in_flight, sent = attempted - unsent."""
+
+    attempted: int = 0
+    unsent: int = 0
+    answered: int = 0
+    ok: int = 0
+    failed: int = 0
+    interrupted: int = 0
+    in_flight: int = 0
+    redirects: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    response: Histogram = field(default_factory=Histogram)
+    service: Histogram = field(default_factory=Histogram)
+    statuses: dict[int, int] = field(default_factory=dict)
+    errors: dict[str, int] = field(default_factory=dict)
+    checks: dict[str, list[int]] = field(default_factory=dict)
+    """By name of the check: [passed, failed]."""
+
+    def add(self, other: Series) -> None:
+        """Add another series of the same name."""
+        for name in SERIES_COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.response.merge(other.response)
+        self.service.merge(other.service)
+        for status, count in other.statuses.items():
+            self.statuses[status] = self.statuses.get(status, 0) + count
+        for message, count in other.errors.items():
+            self.errors[message] = self.errors.get(message, 0) + count
+        for name, (passed, failed) in other.checks.items():
+            mine = self.checks.setdefault(name, [0, 0])
+            mine[0] += passed
+            mine[1] += failed
+
+    def to_wire(self) -> dict[str, Any]:
+        """As JSON, zeros left out."""
+        wire = _counts_to_wire(self, SERIES_COUNTS)
+        _histograms_to_wire(self, SERIES_HISTOGRAMS, wire)
+        if self.statuses:
+            wire["statuses"] = {str(status): count for status, count in self.statuses.items()}
+        if self.errors:
+            wire["errors"] = dict(self.errors)
+        if self.checks:
+            wire["checks"] = {name: list(counts) for name, counts in self.checks.items()}
+        return wire
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Series:
+        """From JSON; raises ValueError for anything else than ``to_wire`` makes."""
+        known = {*SERIES_COUNTS, *SERIES_HISTOGRAMS, "statuses", "errors", "checks"}
+        found = cls(**_counts_from_wire(wire, SERIES_COUNTS, known), **_histograms_from_wire(wire, SERIES_HISTOGRAMS))
+        for status, count in _mapping(wire, "statuses").items():
+            if not status.isdecimal():
+                raise ValueError(f"statuses: not a status: {status!r}")
+            found.statuses[int(status)] = _count(count, "statuses")
+        for message, count in _mapping(wire, "errors").items():
+            found.errors[message] = _count(count, "errors")
+        for name, counts in _mapping(wire, "checks").items():
+            if not isinstance(counts, list) or len(counts) != 2:
+                raise ValueError("checks: not [passed, failed]")
+            found.checks[name] = [_count(number, "checks") for number in counts]
+        return found
+
+
+@dataclass(slots=True)
+class Row:
+    """One second of one claim: started = ok + failed + interrupted + in_flight.
+
+    ``missed`` are arrivals that the engine passed over because they fell due without a permit; ``held_ns`` is the
+    planned user-time (in user-nanoseconds) that the engine covered; ``users`` the most users active at once.
+    """
+
+    second: int = 0
+    started: int = 0
+    dropped_in_flight: int = 0
+    dropped_late: int = 0
+    dropped_resource: int = 0
+    missed: int = 0
+    ok: int = 0
+    failed: int = 0
+    interrupted: int = 0
+    in_flight: int = 0
+    began: int = 0
+    completed: int = 0
+    held_ns: int = 0
+    users: int = 0
+    lateness: Histogram = field(default_factory=Histogram)
+    iteration_response: Histogram = field(default_factory=Histogram)
+    iteration_service: Histogram = field(default_factory=Histogram)
+    series: dict[str, Series] = field(default_factory=dict)
+
+    @property
+    def dropped(self) -> int:
+        """What the generator could not start, all causes."""
+        return self.dropped_in_flight + self.dropped_late + self.dropped_resource
+
+    def add(self, other: Row) -> None:
+        """Add a row of another claim or second."""
+        for name in ROW_COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ROW_HISTOGRAMS:
+            getattr(self, name).merge(getattr(other, name))
+        for name, series in other.series.items():
+            self.series.setdefault(name, Series()).add(series)
+
+    def to_wire(self) -> dict[str, Any]:
+        """As JSON, zeros left out."""
+        wire = {"second": self.second, **_counts_to_wire(self, ROW_COUNTS)}
+        _histograms_to_wire(self, ROW_HISTOGRAMS, wire)
+        if self.series:
+            wire["series"] = {name: series.to_wire() for name, series in self.series.items()}
+        return wire
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Row:
+        """From JSON; raises ValueError for anything else than ``to_wire`` makes."""
+        known = {"second", *ROW_COUNTS, *ROW_HISTOGRAMS, "series"}
+        found = cls(**_counts_from_wire(wire, ROW_COUNTS, known), **_histograms_from_wire(wire, ROW_HISTOGRAMS))
+        second = wire.get("second")
+        if not isinstance(second, int) or isinstance(second, bool):
+            raise ValueError("second: not a whole number")
+        found.second = second
+        found.series = {name: Series.from_wire(series) for name, series in _mapping(wire, "series").items()}
+        return found
+
+
+SERIES_COUNTS = (
+    "attempted", "unsent", "answered", "ok", "failed", "interrupted", "in_flight", "redirects", "bytes_in", "bytes_out",
+)  # fmt: skip
+SERIES_HISTOGRAMS = ("response", "service")
+ROW_COUNTS = (
+    "started", "dropped_in_flight", "dropped_late", "dropped_resource", "missed", "ok", "failed", "interrupted",
+    "in_flight", "began", "completed", "held_ns", "users",
+)  # fmt: skip
+ROW_HISTOGRAMS = ("lateness", "iteration_response", "iteration_service")
+
+
+class RowSet:
+    """The rows of any number of claims, each (claim, second) at its highest sequence."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, int], tuple[int, Row]] = {}
+
+    def put(self, claim: str, sequence: int, row: Row) -> bool:
+        """Take a row in; False where one of the same or a higher sequence is held already."""
+        held = self._rows.get((claim, row.second))
+        if held is not None and held[0] >= sequence:
+            return False
+        self._rows[claim, row.second] = (sequence, row)
+        return True
+
+    def merge(self, other: RowSet) -> None:
+        """Take in every row of another set."""
+        for (claim, _), (sequence, row) in other._rows.items():
+            self.put(claim, sequence, row)
+
+    def rows(self, claim: str | None = None) -> Iterator[Row]:
+        """The rows of one claim, or of all, by second."""
+        for (owner, _), (_, row) in sorted(self._rows.items(), key=lambda item: (item[0][1], item[0][0])):
+            if claim is None or owner == claim:
+                yield row
+
+    def claims(self) -> set[str]:
+        """Whose rows are held."""
+        return {claim for claim, _ in self._rows}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RowSet) and self._rows == other._rows
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def total(rows: Iterable[Row]) -> Row:
+    """The sum of rows, with ``second`` 0."""
+    out = Row()
+    for row in rows:
+        out.add(row)
+    return out
+
+
+def _counts_to_wire(value: object, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: count for name in names if (count := getattr(value, name))}
+
+
+def _histograms_to_wire(value: object, names: tuple[str, ...], wire: dict[str, Any]) -> None:
+    for name in names:
+        if (histogram := getattr(value, name)).count:
+            wire[name] = histogram.to_text()
+
+
+def _counts_from_wire(wire: Mapping[str, Any], names: tuple[str, ...], known: set[str]) -> dict[str, Any]:
+    if not isinstance(wire, Mapping):
+        raise ValueError("not an object")
+    if unknown := set(wire) - known:
+        raise ValueError(f"unknown: {', '.join(sorted(map(str, unknown)))}")
+    return {name: _count(wire[name], name) for name in names if name in wire}
+
+
+def _histograms_from_wire(wire: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    found = {}
+    for name in names:
+        if name in wire:
+            if not isinstance(wire[name], str):
+                raise ValueError(f"{name}: not a histogram")
+            found[name] = Histogram.from_text(wire[name])
+    return found
+
+
+def _mapping(wire: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = wire.get(name, {})
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name}: not an object")
+    return value
+
+
+def _count(value: object, name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{name}: not a count")
+    return value

@@ -1,0 +1,1 @@
+"""One module an engine, found by the entry-point group ``loads.engines``."""
