@@ -1,0 +1,44 @@
+# `make demo` and `make test` need Python 3.11 or newer, and this file. Each target does its own set-up, in .venv.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fix bench environment environment-dev services clean
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+PYTHON_FILES := loads_queue scheduler workers deploy tests bench scripts setup.py
+SHELL_FILES := .ci/run $(wildcard scripts/*.sh)
+ARGS ?=
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | expand -t 12
+
+demo: environment ## a load test of a small target on this machine, from nothing to a summary
+	@.venv/bin/python scripts/demo.py $(ARGS)
+
+test: environment-dev services ## every test (ARGS="-k name" for some)
+	@PATH="$$PATH:/usr/local/sbin:/usr/sbin:/sbin" .venv/bin/python -m pytest $(ARGS)
+
+check: environment-dev ## lint, format, types, layers, shell; changes nothing
+	.venv/bin/ruff check $(PYTHON_FILES)
+	.venv/bin/ruff format --check $(PYTHON_FILES)
+	.venv/bin/mypy -p loads_queue -p loads.scheduler -p loads.workers -p loads.deploy
+	.venv/bin/mypy tests bench scripts
+	.venv/bin/shellcheck $(SHELL_FILES)
+	.venv/bin/python -m pytest -q tests/test_layers.py
+
+fix: environment-dev ## mends what `make check` finds and a machine can mend
+	.venv/bin/ruff check --fix $(PYTHON_FILES)
+	.venv/bin/ruff format $(PYTHON_FILES)
+
+bench: environment ## the figures of a minute's run, as a table (ARGS="--for 10s --rate 200" for another)
+	@.venv/bin/python bench/figures.py $(ARGS)
+
+environment: ## .venv with what the product needs
+	@scripts/bootstrap.sh
+
+environment-dev: ## .venv with what the tests need, too
+	@scripts/bootstrap.sh dev
+
+services: ## the servers that the tests use
+	@scripts/services.sh
+
+clean: ## removes what these targets made, but no results
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
