@@ -79,6 +79,7 @@ class LoadStep:
     """This shard's share."""
     max_lateness_ns: int = 0
     graceful_stop_ns: int = 0
+    graceful_ramp_down_ns: int = 0
     run_max_time_ns: int = 0
     """From the step's start; 0 is never."""
     seed: int = 0
@@ -179,8 +180,9 @@ class Totals:
     in_flight: int = 0
     users: int = 0
     remaining: int = 0
+    held_from_ns: int | None = None
     covered_ns: int = 0
-    """Up to which schedule time the engine has held its users (closed model)."""
+    """From and up to which schedule time the engine has held its users (closed model)."""
 
 
 @dataclass(frozen=True, slots=True)
