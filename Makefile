@@ -11,7 +11,7 @@ help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | expand -t 12
 
 demo: environment ## a load test of a small target on this machine, from nothing to a summary
-	@.venv/bin/python scripts/demo.py $(ARGS)
+	@.venv/bin/python -m scripts.demo $(ARGS)
 
 test: environment-dev services ## every test (ARGS="-k name" for some)
 	@PATH="$$PATH:/usr/local/sbin:/usr/sbin:/sbin" .venv/bin/python -m pytest $(ARGS)
@@ -29,7 +29,7 @@ fix: environment-dev ## mends what `make check` finds and a machine can mend
 	.venv/bin/ruff format $(PYTHON_FILES)
 
 bench: environment ## the figures of a minute's run, as a table (ARGS="--for 10s --rate 200" for another)
-	@.venv/bin/python bench/figures.py $(ARGS)
+	@.venv/bin/python -m bench.figures $(ARGS)
 
 environment: ## .venv with what the product needs
 	@scripts/bootstrap.sh
