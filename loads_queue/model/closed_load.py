@@ -246,6 +246,18 @@ class IterationsShard:
         """How many turns the shard has."""
         return sum(cycle.iterations * (1 if self.load.shared else len(cycle.users)) for cycle in self.cycles())
 
+    def planned_within(self, bound: int) -> int:
+        """How many of its turns are below a bound on each user's turns (``shared``: on the shard's)."""
+        if self.load.shared:
+            return min(max(0, bound), self.planned)
+        cycles = self.cycles()
+        found = low = 0
+        for size in sorted({len(cycle.users) for cycle in cycles}):
+            each = sum(cycle.iterations for cycle in cycles if len(cycle.users) >= size)
+            found += (size - low) * min(max(0, bound), each)
+            low = size
+        return found
+
     def iterations_of(self, user: int) -> int:
         """How many turns one of its users takes over all cycles (``shared``: at most); 0 for another shard's user."""
         return sum(cycle.iterations for cycle in self.cycles() if user in cycle.users)
