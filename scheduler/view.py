@@ -34,6 +34,8 @@ class ClaimView:
     end_detail: str = ""
     end_output: str = ""
     """The end of what its engine printed."""
+    ended_ns: int | None = None
+    """The schedule time of its end, where it said so."""
     warnings: tuple[str, ...] = ()
     users: int = 0
     in_flight: int = 0
