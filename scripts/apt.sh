@@ -4,8 +4,16 @@
 set -eu
 policy=/usr/sbin/policy-rc.d
 
+made_policy=
+log=$(mktemp)
+clean() {
+  rm -f "$log"
+  [ -z "$made_policy" ] || rm -f "$policy"
+}
+trap clean EXIT
+
 if [ ! -e "$policy" ]; then
-  trap 'rm -f "$policy"' EXIT
+  made_policy=yes
   printf '#!/bin/sh\nexit 101\n' >"$policy"
   chmod 755 "$policy"
 fi
@@ -16,8 +24,15 @@ known() { # every package has a candidate to install
   done
 }
 
-install() { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null; }
+quietly() { # shows what a command printed only where it fails
+  "$@" </dev/null >"$log" 2>&1 || {
+    cat "$log" >&2
+    return 1
+  }
+}
 
-known "$@" || apt-get update -qq
+install() { DEBIAN_FRONTEND=noninteractive quietly apt-get install -y -qq --no-install-recommends "$@"; }
+
+known "$@" || quietly apt-get update -qq
 # Lists may be older than the mirror: once more with fresh ones.
-install "$@" || { apt-get update -qq && install "$@"; }
+install "$@" || { quietly apt-get update -qq && install "$@"; }

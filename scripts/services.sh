@@ -17,7 +17,7 @@ export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 lacking=$(missing)
 if [ -n "$lacking" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   echo "loads: installing for the tests: $lacking" >&2
-  # One by one words on purpose.
+  # Several words, on purpose.
   # shellcheck disable=SC2086
   "$here/apt.sh" $lacking >&2 || echo "loads: apt-get could not install them" >&2
   lacking=$(missing)
