@@ -8,7 +8,7 @@ SHELL_FILES := .ci/run $(wildcard scripts/*.sh)
 ARGS ?=
 
 help: ## what there is
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | expand -t 18
 
 demo: environment ## a load test of a small target on this machine, from nothing to a summary
 	@.venv/bin/python -m scripts.demo $(ARGS)
@@ -20,7 +20,7 @@ check: environment-dev ## lint, format, types, layers, shell; changes nothing
 	.venv/bin/ruff check $(PYTHON_FILES)
 	.venv/bin/ruff format --check $(PYTHON_FILES)
 	.venv/bin/mypy -p loads_queue -p loads.scheduler -p loads.workers -p loads.deploy
-	.venv/bin/mypy tests bench scripts
+	.venv/bin/mypy bench scripts
 	.venv/bin/shellcheck $(SHELL_FILES)
 	.venv/bin/python -m pytest -q tests/test_layers.py
 
