@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -254,7 +254,7 @@ def _text(wire: object) -> str:
 def _one_of(wire: object, known: tuple[str, ...]) -> str:
     if wire not in known:
         raise ValueError(f"not one of {', '.join(known)}: {wire!r}")
-    return cast(str, wire)
+    return wire
 
 
 def _flag(wire: object) -> bool:

@@ -229,9 +229,7 @@ def _parse_args(text: str, start: int, name: str) -> tuple[tuple[object, ...], i
         matched = _ARGUMENT.match(text, start)
         stop = text[matched.end() : matched.end() + 1] if matched else ""
         if matched is None or stop not in (",", ")"):
-            raise TemplateError(
-                f"{name[:40]}(...): arguments are whole numbers, quoted texts or names, with commas between"
-            )
+            raise TemplateError(f"{name[:40]}(...): not whole numbers, quoted texts or names with commas between")
         args.append(_argument(matched))
         start = matched.end() + 1
         if stop == ")":

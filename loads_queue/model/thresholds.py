@@ -139,9 +139,7 @@ def parse(text: str) -> Threshold:
     expression = " ".join(text.split())
     found = _SHAPE.fullmatch(expression)
     if found is None:
-        raise ThresholdError(
-            f"not a threshold: {shown(text)} (METRIC[(STEP[@STAGE][/SERIES])] OP VALUE, as 'p95 < 300ms')"
-        )
+        raise ThresholdError(f"not a threshold: {shown(text)} (write METRIC OP VALUE, as 'p95 < 300ms')")
     source, metric, inside, op, value = found.groups()
     source = source or ""
     _check_metric(source, metric)

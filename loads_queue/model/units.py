@@ -41,7 +41,7 @@ def number(value: object) -> Fraction | None:
 
 
 def parse_duration(value: object, *, unit_needed: bool = False) -> int:
-    """``500ms``, ``30s``, ``1h30m``, or a number of seconds, in nanoseconds; a bare number not where a unit is needed."""
+    """``500ms``, ``30s``, ``1h30m``, or (unless ``unit_needed``) a number of seconds, in nanoseconds."""
     seconds = None if unit_needed else number(value)
     if seconds is not None:
         exact = seconds * SECOND
