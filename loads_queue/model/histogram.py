@@ -14,6 +14,7 @@ import base64
 import binascii
 from collections.abc import Iterator
 from fractions import Fraction
+from math import ceil
 
 SUB_BITS = 6
 SUB_BUCKETS = 1 << SUB_BITS
@@ -84,12 +85,16 @@ class Histogram:
         """The value in nanoseconds at nearest rank ``ceil(q * count)``, clamped to min and max.
 
         ``infinite`` ranks that many values above all recorded ones (work that never answered); a quantile that
-        falls among them, or over no data at all, is None.
+        falls among them, or over no data at all, is None. A float is taken as the decimal that it is written as: 0.9
+        of 10 values is the 9th. Raises ValueError for a quantile that is not from 0 to 1.
         """
+        exact = Fraction(repr(q)) if isinstance(q, float) else Fraction(q)
+        if not 0 <= exact <= 1:
+            raise ValueError(f"a quantile is from 0 to 1, not {q}")
         total = self.count + infinite
         if total == 0:
             return None
-        rank = max(1, -((-Fraction(q) * total) // 1))
+        rank = max(1, ceil(exact * total))
         if rank > self.count:
             return None
         if rank == 1:
@@ -135,9 +140,9 @@ class Histogram:
             if next(numbers) != _FORMAT:
                 raise ValueError("histogram: unknown format")
             found = cls()
-            found.clamped, found.sum, found.min, found.max, buckets = (next(numbers) for _ in range(5))
+            found.clamped, found.sum, found.min, found.max = next(numbers), next(numbers), next(numbers), next(numbers)
             last = 0
-            for position in range(buckets):
+            for position in range(next(numbers)):
                 step, times = next(numbers), next(numbers)
                 last += step
                 if last > TOP_BUCKET or times == 0 or (position and step == 0):
@@ -161,8 +166,8 @@ class Histogram:
             raise ValueError("histogram: min or max outside its bucket")
         if not self.min * self.count <= self.sum <= self.max * self.count:
             raise ValueError("histogram: sum outside min and max")
-        if self.clamped > self.counts.get(TOP_BUCKET, 0):
-            raise ValueError("histogram: more clamped than counted at the top")
+        if self.clamped > self.counts.get(TOP_BUCKET, 0) or bool(self.clamped) != bool(self.max >> TOP_BITS):
+            raise ValueError("histogram: clamped values that neither the top bucket nor max show")
 
     def to_text(self) -> str:
         """``encode`` as base64, for JSON."""
@@ -198,6 +203,8 @@ def _numbers(data: bytes) -> Iterator[int]:
         number |= (byte & 0x7F) << shift
         shift += 7
         if byte < 0x80:
+            if byte == 0 and shift > 7:
+                raise ValueError("histogram: number with leading zeros")
             yield number
             number = shift = 0
         elif shift > 140:

@@ -75,7 +75,7 @@ class Series:
         known = {*SERIES_COUNTS, *SERIES_HISTOGRAMS, "statuses", "errors", "checks"}
         found = cls(**_counts_from_wire(wire, SERIES_COUNTS, known), **_histograms_from_wire(wire, SERIES_HISTOGRAMS))
         for status, count in _mapping(wire, "statuses").items():
-            if not status.isdecimal():
+            if not status.isdecimal() or status != str(int(status)):
                 raise ValueError(f"statuses: not a status: {status!r}")
             found.statuses[int(status)] = _count(count, "statuses")
         for message, count in _mapping(wire, "errors").items():
@@ -238,6 +238,8 @@ def _mapping(wire: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = wire.get(name, {})
     if not isinstance(value, Mapping):
         raise ValueError(f"{name}: not an object")
+    if not all(isinstance(key, str) for key in value):
+        raise ValueError(f"{name}: a name that is not text")
     return value
 
 
