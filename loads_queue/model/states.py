@@ -35,6 +35,8 @@ class RunState(StrEnum):
 class RunEvent(StrEnum):
     """What happens to a run."""
 
+    REFUSE = "refuse"
+    """Its plan can't be run."""
     RESERVE = "reserve"
     START = "start"
     STOP = "stop"
@@ -43,6 +45,7 @@ class RunEvent(StrEnum):
 
 
 RUN_STATES: Mapping[tuple[RunState, RunEvent], RunState] = {
+    (RunState.WAITING, RunEvent.REFUSE): RunState.FINISHED,
     (RunState.WAITING, RunEvent.RESERVE): RunState.STARTING,
     (RunState.WAITING, RunEvent.STOP): RunState.STOPPING,
     (RunState.STARTING, RunEvent.START): RunState.RUNNING,

@@ -113,7 +113,16 @@ def test_a_row_that_went_missing_or_was_altered_shows(data, rate) -> None:
         series = Series(attempted=count, answered=count, ok=count)
         rows.append(Row(second, started=count, ok=count, series={"GET /": series}))
     claim = ClaimEvidence(
-        1, 0, 4 * SECOND, share.planned, 99, share.planned, share.planned, share.planned, cause="finished", rows=tuple(rows)
+        1,
+        0,
+        4 * SECOND,
+        share.planned,
+        99,
+        share.planned,
+        share.planned,
+        share.planned,
+        cause="finished",
+        rows=tuple(rows),
     )
     whole = ShardEvidence("open", share, load.end_ns, claims=(claim,), over=True)
     assert shard_ledger(whole).balanced

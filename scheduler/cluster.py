@@ -1,0 +1,245 @@
+"""What the scheduler knows: runs, shards, claims and workers, as plain values.
+
+Everything that must outlive a crash is a field of one of these; the store keeps them as they are. Nothing here
+decides, and nothing reads a clock: times named ``*_at`` are Unix nanoseconds by the scheduler's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from loads_queue.messages import Clock, End, Hello, Report, Totals
+from loads_queue.model.plan import Plan
+from loads_queue.model.states import ClaimState, RunState, ShardState
+
+ShardKey = tuple[str, int, int]
+"""(run id, index of the step, index of the shard)."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of a plan."""
+
+    id: str
+    project: str
+    plan_name: str
+    owner: str
+    priority: int
+    document: Mapping[str, Any]
+    env: Mapping[str, str]
+    files: Mapping[str, str]
+    workers: int | None
+    created_at: int
+    state: RunState = RunState.WAITING
+    reason: str = ""
+    """Why it waits, was stopped, or ended without a load; for people."""
+    outcome: str = ""
+    """``aborted``, ``no_capacity``, ``refused`` or ``failed`` where the load did not come to its natural end."""
+    waiting_since: int | None = None
+    starting_at: int | None = None
+    start_at: int | None = None
+    """When its schedule begins, once that is known."""
+    stop_at: int | None = None
+    load_over_at: int | None = None
+    ended_at: int | None = None
+    shards: tuple[int, ...] = ()
+    """How many shards each step was cut into; empty until slots were reserved."""
+
+
+@dataclass(slots=True)
+class Shard:
+    """One share of a step."""
+
+    run: str
+    step: int
+    index: int
+    state: ShardState = ShardState.PENDING
+    attempt: int = 0
+    """The number of the attempt that is offered or granted; the first is 1."""
+    first: int = 0
+    offered_at: int | None = None
+    claim: str | None = None
+
+    @property
+    def key(self) -> ShardKey:
+        """What the shard is found by."""
+        return self.run, self.step, self.index
+
+
+@dataclass(slots=True)
+class Claim:
+    """A worker's granted hold on a shard, and the last that it said."""
+
+    id: str
+    run: str
+    step: int
+    shard: int
+    attempt: int
+    worker: str
+    incarnation: str
+    first: int
+    granted_at: int
+    advanced_at: int
+    """When a Report last showed that the engine advances, or that it is being prepared."""
+    state: ClaimState = ClaimState.GRANTED
+    sequence: int = 0
+    snapshot: int = 0
+    permit_until_ns: int | None = None
+    bound_iterations: int = 0
+    bound_requests: int = 0
+    totals: Totals = field(default_factory=Totals)
+    health: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    end: End | None = None
+    end_sequence: int = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether it may still be working."""
+        return self.state in (ClaimState.GRANTED, ClaimState.READY, ClaimState.RUNNING)
+
+
+@dataclass(slots=True)
+class Refusal:
+    """A claim that was not granted; repeated in every Control until the worker has dropped it."""
+
+    claim: str
+    run: str
+    step: str
+    shard: int
+    attempt: int
+    reason: str
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker, as its Reports show it."""
+
+    name: str
+    incarnation: str
+    hello: Hello | None = None
+    slots: int = 0
+    clock: Clock = field(default_factory=Clock)
+    health: Mapping[str, Any] = field(default_factory=dict)
+    applied: int = 0
+    ahead: set[int] = field(default_factory=set)
+    """Report sequences taken in beyond a hole."""
+    revision: int = 0
+    last_report_at: int = 0
+    report_sequence: int = 0
+    report_sent_at: int = 0
+    control_at: int = 0
+    leaving: bool = False
+    refused: str = ""
+    refusals: dict[str, Refusal] = field(default_factory=dict)
+
+    def take(self, sequence: int) -> bool:
+        """Note a Report's sequence; False where it was taken in before."""
+        if sequence <= self.applied or sequence in self.ahead:
+            return False
+        self.ahead.add(sequence)
+        while self.applied + 1 in self.ahead:
+            self.applied += 1
+            self.ahead.discard(self.applied)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an operator may set."""
+
+    lease_ttl_ns: int = 10_000_000_000
+    report_interval_ns: int = 1_000_000_000
+    offer_again_ns: int = 10_000_000_000
+    final_after_ns: int = 60_000_000_000
+    control_every_ns: int = 5_000_000_000
+    abort_grace_ns: int = 1_000_000_000
+    max_attempts: int = 5
+
+
+class Cluster:
+    """The scheduler's whole state; ``changed`` names what the store has yet to write."""
+
+    def __init__(self, settings: Settings | None = None, epoch: int = 0) -> None:
+        self.settings = settings or Settings()
+        self.epoch = epoch
+        self.runs: dict[str, Run] = {}
+        self.plans: dict[str, Plan] = {}
+        """The plan of each run that is not finished, as its document and env give it."""
+        self.shards: dict[ShardKey, Shard] = {}
+        self.claims: dict[str, Claim] = {}
+        self.workers: dict[str, Worker] = {}
+        self.last_tick: int | None = None
+        self.changed: dict[int, Run | Shard | Claim | Worker] = {}
+        self.control_due: set[str] = set()
+        """Workers whose orders have changed."""
+
+    def touch(self, thing: Run | Shard | Claim | Worker) -> None:
+        """Note that something must be written."""
+        self.changed[id(thing)] = thing
+
+    def order(self, worker: str) -> None:
+        """Note that a worker must hear what it should be doing now."""
+        if worker in self.workers:
+            self.control_due.add(worker)
+
+    def shards_of(self, run: str) -> Iterator[Shard]:
+        """The shards of a run, by step and index."""
+        for step, count in enumerate(self.runs[run].shards):
+            for index in range(count):
+                yield self.shards[run, step, index]
+
+    def claims_of(self, run: str) -> Iterator[Claim]:
+        """The granted claims of a run."""
+        return (claim for claim in self.claims.values() if claim.run == run)
+
+    def present(self, now: int) -> list[Worker]:
+        """The workers that may be given something: heard of within a lease, not leaving, not refused."""
+        horizon = now - self.settings.lease_ttl_ns
+        return [
+            worker
+            for worker in self.workers.values()
+            if worker.last_report_at >= horizon and not worker.leaving and not worker.refused
+        ]
+
+    def forget_run(self, run: str) -> None:
+        """Drop a finished run from memory; it stays in the store."""
+        for shard in list(self.shards_of(run)):
+            del self.shards[shard.key]
+        for claim in list(self.claims_of(run)):
+            del self.claims[claim.id]
+        self.plans.pop(run, None)
+        del self.runs[run]
+
+
+@dataclass(frozen=True, slots=True)
+class JobReceived:
+    """A job message came in."""
+
+    job: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ReportReceived:
+    """A report came in at ``at``."""
+
+    report: Report
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """Somebody wants a run to end now."""
+
+    run: str
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+Event = JobReceived | ReportReceived | StopRequested | Tick

@@ -1,0 +1,257 @@
+"""Reading runs from the store, for the command line and the API: never writes but to leave an order.
+
+A ``Reader`` remembers the rows that it has read and asks only for newer ones, so that looking at a long run twice a
+second stays cheap.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from loads_queue.messages import Job
+from loads_queue.model.ledger import ORDERLY, ClaimEvidence, Ledger, ShardEvidence, shard_ledger
+from loads_queue.model.plan import Plan
+from loads_queue.model.problems import PlanError
+from loads_queue.model.states import ClaimState, ShardState
+from loads_queue.model.summary import Row
+
+from . import tables
+from .cluster import Claim, Run, Shard, Worker
+from .database import open_engine
+from .jobs import read_plan
+from .store import claim_from, run_from, shard_from, unpack_row, worker_from
+from .view import ClaimView, EventView, RunView, StepView, WorkerView
+
+
+class Reader:
+    """A database as its readers use it."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = open_engine(url, read_only=True)
+        self._rows: dict[str, _RunRows] = {}
+        self._plans: dict[str, Plan | None] = {}
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+    def run_view(self, run_id: str) -> RunView | None:
+        """A run as it stands; None where the store has none of that id (yet)."""
+        try:
+            with self.engine.connect() as connection:
+                row = connection.execute(select(tables.runs).where(tables.runs.c.id == run_id)).mappings().first()
+                return None if row is None else self._view(connection, run_from(dict(row)))
+        except (OperationalError, ProgrammingError):
+            if self._ready():
+                raise
+            return None
+
+    def request_abort(self, run_id: str, who: str) -> None:
+        """Leave word for the scheduler that a run is to end now."""
+        with self.engine.begin() as connection:
+            connection.execute(
+                insert(tables.orders).values(run=run_id, action="abort", who=who, at=time.time_ns(), taken=False)
+            )
+
+    def _ready(self) -> bool:
+        """Whether a scheduler has made the tables."""
+        from sqlalchemy import inspect
+
+        return "alembic_version" in inspect(self.engine).get_table_names()
+
+    def _plan(self, run: Run) -> Plan | None:
+        if run.id not in self._plans:
+            try:
+                job = Job(id=run.id, plan=run.document, project=run.project, env=run.env, files=run.files)
+                self._plans[run.id] = read_plan(job)
+            except PlanError:
+                self._plans[run.id] = None
+        return self._plans[run.id]
+
+    def _view(self, connection: Connection, run: Run) -> RunView:
+        plan = self._plan(run)
+        claims = [
+            claim_from(dict(row))
+            for row in connection.execute(
+                select(tables.claims).where(tables.claims.c.run == run.id).order_by(tables.claims.c.attempt)
+            ).mappings()
+        ]
+        shards = [
+            shard_from(dict(row))
+            for row in connection.execute(
+                select(tables.shards)
+                .where(tables.shards.c.run == run.id)
+                .order_by(tables.shards.c.step, tables.shards.c.index)
+            ).mappings()
+        ]
+        workers = [worker_from(dict(row)) for row in connection.execute(select(tables.workers)).mappings()]
+        events = connection.execute(
+            select(tables.events).where(tables.events.c.run == run.id).order_by(tables.events.c.id)
+        )
+        rows = self._rows.setdefault(run.id, _RunRows())
+        rows.refresh(connection, run.id)
+        taken = [claim for claim in claims if claim.state is not ClaimState.GRANTED or claim.snapshot or claim.end]
+        return RunView(
+            id=run.id,
+            project=run.project,
+            plan=run.plan_name,
+            owner=run.owner,
+            state=run.state,
+            reason=run.reason,
+            created_at=run.created_at,
+            started_at=run.start_at,
+            ended_at=run.ended_at,
+            aborted_by=run.reason.removeprefix("aborted by ") if run.outcome == "aborted" else "",
+            no_capacity=run.outcome == "no_capacity",
+            verdict={"aborted": "aborted", "failed": "incomplete"}.get(run.outcome),
+            steps=tuple(
+                _step(run, plan, index, [shard for shard in shards if shard.step == index], claims, rows)
+                for index in range(len(plan.steps) if plan else 0)
+            ),
+            workers=tuple(_worker(worker, claims) for worker in workers),
+            thresholds=plan.thresholds if plan else (),
+            warnings=tuple(dict.fromkeys(text for claim in taken for text in claim.warnings)),
+            events=tuple(EventView(row.at, row.what) for row in events),
+            now_at=time.time_ns(),
+        )
+
+
+class _RunRows:
+    """The newest rows of a run: by claim, and added up by step."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.by_claim: dict[str, dict[int, Row]] = {}
+        self.by_step: dict[int, dict[int, Row]] = {}
+        self._owners: dict[int, set[str]] = {}
+
+    def refresh(self, connection: Connection, run: str) -> None:
+        """Read what is newer than what is held."""
+        changed: set[tuple[int, int]] = set()
+        for found in connection.execute(
+            select(tables.rows)
+            .where(tables.rows.c.run == run, tables.rows.c.version > self.version)
+            .order_by(tables.rows.c.version)
+        ):
+            row = Row.from_wire(unpack_row(found.data))
+            self.by_claim.setdefault(found.claim, {})[row.second] = row
+            self._owners.setdefault(found.step, set()).add(found.claim)
+            self.version = found.version
+            changed.add((found.step, row.second))
+        for step, second in changed:
+            merged = Row(second)
+            for claim in self._owners[step]:
+                row_of = self.by_claim[claim].get(second)
+                if row_of is not None:
+                    merged.add(row_of)
+            self.by_step.setdefault(step, {})[second] = merged
+
+
+def _step(
+    run: Run, plan: Plan | None, index: int, shards: list[Shard], claims: list[Claim], rows: _RunRows
+) -> StepView:
+    assert plan is not None
+    step = plan.steps[index]
+    own = [claim for claim in claims if claim.step == index]
+    ledger = Ledger()
+    if not shards:
+        shards = [Shard(run.id, index, 0, ShardState.OVER if run.stop_at is not None else ShardState.PENDING)]
+    for shard in shards:
+        attempts = [claim for claim in own if claim.shard == shard.index]
+        ledger.add(shard_ledger(_evidence(run, step, shard, len(shards), attempts, rows)))
+    return StepView(
+        name=step.name,
+        index=index,
+        kind=step.load.kind,
+        workers=len(run.shards and shards),
+        load=step.load,
+        delay_ns=step.delay_ns,
+        rows=tuple(
+            rows.by_step.get(index, {}).get(second, Row(second)) for second in sorted(rows.by_step.get(index, {}))
+        ),
+        ledger=ledger,
+        claims=tuple(_claim(claim) for claim in own),
+    )
+
+
+def _evidence(run: Run, step: Any, shard: Shard, count: int, claims: list[Claim], rows: _RunRows) -> ShardEvidence:
+    end = step.load.end_ns
+    return ShardEvidence(
+        kind=step.load.kind,
+        share=step.load.shard(shard.index, count),
+        end_ns=None if end is None else step.delay_ns + end,
+        delay_ns=step.delay_ns,
+        claims=tuple(claim_evidence(claim, rows.by_claim.get(claim.id, {})) for claim in claims),
+        over=shard.state is ShardState.OVER,
+        stopped_ns=_stopped(run),
+    )
+
+
+def _stopped(run: Run) -> int | None:
+    """When a run was stopped, in schedule time; one that never started was stopped before its schedule."""
+    if run.stop_at is None:
+        return None
+    return run.stop_at - run.start_at if run.start_at is not None else -1
+
+
+def claim_evidence(claim: Claim, rows: Mapping[int, Row]) -> ClaimEvidence:
+    """What the ledger must know of a claim."""
+    totals = claim.totals
+    end = claim.end
+    # An end without a schedule time is one before the schedule began: the engine had nothing to account for.
+    cause = end.cause if end is not None and end.at_ns is not None else None
+    return ClaimEvidence(
+        attempt=claim.attempt,
+        first=claim.first,
+        permit_until_ns=claim.permit_until_ns,
+        bound_iterations=claim.bound_iterations,
+        bound_requests=claim.bound_requests,
+        next=totals.next,
+        started=totals.started,
+        attempted=totals.attempted,
+        remaining=totals.remaining,
+        held_from_ns=totals.held_from_ns,
+        covered_ns=totals.covered_ns,
+        cause=cause,
+        dead=claim.state is ClaimState.DEAD or (end is not None and cause not in ORDERLY),
+        rows=tuple(rows[second] for second in sorted(rows)),
+    )
+
+
+def _claim(claim: Claim) -> ClaimView:
+    end = claim.end
+    view = ClaimView(
+        claim=claim.id,
+        worker=claim.worker,
+        shard=claim.shard,
+        attempt=claim.attempt,
+        state=claim.state,
+        warnings=claim.warnings,
+        users=claim.totals.users,
+        in_flight=claim.totals.in_flight,
+    )
+    if end is None:
+        return view
+    return replace(view, end_cause=end.cause, end_detail=end.detail, end_output=end.output)
+
+
+def _worker(worker: Worker, claims: list[Claim]) -> WorkerView:
+    busy = sum(1 for claim in claims if claim.worker == worker.name and claim.active)
+    return WorkerView(
+        name=worker.name,
+        host=worker.hello.host if worker.hello else "",
+        slots=worker.slots,
+        free=max(0, worker.slots - busy),
+        version=worker.hello.version if worker.hello else "",
+        last_report_at=worker.last_report_at,
+        clock_offset_ns=worker.clock.offset_ns,
+        round_trip_ns=worker.clock.round_trip_ns,
+        health=worker.health,
+        refused=worker.refused,
+    )

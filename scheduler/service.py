@@ -1,0 +1,267 @@
+"""The scheduler's edge: messages and time in, one transaction a decision, messages out.
+
+Events that arrived are taken together into one ``core.step`` and one transaction; only when that is committed are
+they acknowledged and the outgoing messages published. Whatever the crash, both halves repeat: an unacknowledged
+message comes again and changes nothing, an unpublished one stands in the outbox.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gevent
+import gevent.event
+import gevent.queue
+from sqlalchemy.exc import DBAPIError
+
+from loads_queue import codec
+from loads_queue.messages import JOBS, REPORTS, Job, Report
+from loads_queue.model.states import RunState
+from loads_queue.queue import Consumer, Delivery, Queue, QueueError, QueueMissing
+
+from . import core
+from .cluster import Cluster, Event, JobReceived, ReportReceived, StopRequested, Tick
+from .effects import Note, Publish, PutRows
+from .jobs import read_plan
+from .store import EpochLost, Outgoing, Store
+
+TICK_S = 0.1
+EPOCH_EVERY_NS = 1_000_000_000
+RETRY_S = 1.0
+FORGET_AFTER_NS = 30_000_000_000
+"""How long a finished run's claims are still known, so that workers hear the end of them."""
+
+log = logging.getLogger("loads.scheduler")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message that came in, and how to acknowledge it."""
+
+    event: Event
+    ident: str
+    consumer: Consumer
+    delivery: Delivery
+
+
+class Service:
+    """One acting scheduler: owns the store's epoch and the queues ``jobs`` and ``reports``."""
+
+    def __init__(self, store: Store, queue: Queue, holder: str, clock: Callable[[], int]) -> None:
+        self.store = store
+        self.queue = queue
+        self.holder = holder
+        self.clock = clock
+        self.cluster = Cluster()
+        self.arrivals: gevent.queue.Queue[Arrival] = gevent.queue.Queue(maxsize=1000)
+        self._stopping = False
+        self._renewed_at = 0
+        self._unsent: list[Outgoing] = []
+        self._declared: set[str] = set()
+
+    def start(self) -> None:
+        """Take the epoch, waiting for it, and read back what the store knows."""
+        waited = False
+        while (epoch := self.store.take_epoch(self.holder, self.clock())) is None:
+            if not waited:
+                log.info("another scheduler acts on this database; waiting for it to end")
+            waited = True
+            gevent.sleep(RETRY_S)
+        self.cluster = Cluster(epoch=epoch)
+        self.store.load(self.cluster)
+        for run in self.cluster.runs.values():
+            self.cluster.plans[run.id] = read_plan(
+                Job(id=run.id, plan=run.document, project=run.project, env=run.env, files=run.files)
+            )
+        now = self.clock()
+        for claim in self.cluster.claims.values():
+            if claim.active:
+                claim.advanced_at = now
+        self._unsent = self.store.outgoing()
+        self.queue.declare(JOBS, 20)
+        self.queue.declare(REPORTS, 20)
+        log.info("scheduler acts with epoch %d, %d runs at hand", epoch, len(self.cluster.runs))
+
+    def run(self) -> None:
+        """Work until ``stop``; raises EpochLost where another scheduler took over."""
+        readers = [gevent.spawn(self._read, name) for name in (JOBS, REPORTS)]
+        try:
+            while not self._stopping:
+                self._turn()
+        finally:
+            gevent.killall(readers)
+            self.store.free_epoch(self.cluster.epoch)
+
+    def stop(self) -> None:
+        """End ``run`` after its present turn."""
+        self._stopping = True
+
+    def _read(self, name: str) -> None:
+        consumer = self.queue.consume(name, prefetch=100, visibility_s=20)
+        try:
+            while True:
+                try:
+                    for delivery in consumer.receive(20.0):
+                        self._arrived(name, consumer, delivery)
+                except QueueError as error:
+                    log.warning("queue %s: %s", name, error)
+                    gevent.sleep(RETRY_S)
+        finally:
+            consumer.close()
+
+    def _arrived(self, name: str, consumer: Consumer, delivery: Delivery) -> None:
+        """Decode a message and hand it on; one that can't be is kept as a dead letter."""
+        try:
+            decoded = codec.decode(delivery.body, name)
+            event: Event
+            if name == JOBS and isinstance(decoded.message, Job):
+                event = JobReceived(decoded.message)
+            elif name == REPORTS and isinstance(decoded.message, Report):
+                event = ReportReceived(decoded.message, self.clock())
+            else:
+                raise codec.DecodeError(f"a {type(decoded.message).__name__} on {name}", delivery.body)
+        except codec.DecodeError as error:
+            log.warning("dead letter from %s: %s", name, error.reason)
+            self.store.dead_letter(name, self.clock(), error.reason, delivery.body)
+            consumer.ack([delivery])
+            return
+        self.arrivals.put(Arrival(event, decoded.id, consumer, delivery))
+
+    def _turn(self) -> None:
+        """Wait for events or the next tick, decide, commit, publish, acknowledge."""
+        arrived = self._gather()
+        now = self.clock()
+        if now - self._renewed_at >= EPOCH_EVERY_NS:
+            self.store.renew_epoch(self.cluster.epoch, now)
+            self._renewed_at = now
+        fresh = [
+            arrival
+            for arrival in arrived
+            if not (isinstance(arrival.event, JobReceived) and self.store.received(f"job.{arrival.event.job.id}"))
+        ]
+        orders = self.store.orders()
+        events: list[Event] = [Tick(), *(arrival.event for arrival in fresh)]
+        events += [StopRequested(order.run, order.who) for order in orders]
+        jobs = [f"job.{arrival.event.job.id}" for arrival in fresh if isinstance(arrival.event, JobReceived)]
+        try:
+            self._commit(core.step(self.cluster, events, now, read_plan), jobs, [order.id for order in orders], now)
+        except DBAPIError as error:
+            # Nothing was acknowledged, so all of it comes again; the state in memory is ahead and is read anew.
+            log.error("database: %s; reading the state back", error.orig)
+            gevent.sleep(RETRY_S)
+            self._reload()
+            return
+        self._publish()
+        for arrival in arrived:
+            self._acknowledge(arrival)
+        self._forget(now)
+
+    def _gather(self) -> list[Arrival]:
+        try:
+            arrived = [self.arrivals.get(timeout=TICK_S)]
+        except gevent.queue.Empty:
+            return []
+        while len(arrived) < 500:
+            try:
+                arrived.append(self.arrivals.get_nowait())
+            except gevent.queue.Empty:
+                break
+        return arrived
+
+    def _commit(self, commands: list[Any], received: list[str], orders: list[int], now: int) -> None:
+        messages = [
+            (each.queue, codec.encode(each.message, each.queue, now)) for each in commands if isinstance(each, Publish)
+        ]
+        notes = [each for each in commands if isinstance(each, Note)]
+        rows = [each for each in commands if isinstance(each, PutRows)]
+        if not (messages or notes or rows or received or orders or self.cluster.changed):
+            return
+        self._unsent += self.store.commit(self.cluster, notes, rows, messages, received, orders, now)
+        for note in notes:
+            log.info("%s", note.what, extra={"run": note.run})
+
+    def _publish(self) -> None:
+        """Send what the outbox holds; what fails is tried again at the next turn."""
+        done: list[Outgoing] = []
+        try:
+            for message in self._unsent:
+                self._send(message)
+                done.append(message)
+        except QueueError as error:
+            log.warning("publishing: %s", error)
+        if done:
+            self.store.sent(done)
+            self._unsent = self._unsent[len(done) :]
+
+    def _send(self, message: Outgoing) -> None:
+        if message.queue not in self._declared and not message.queue.startswith("control."):
+            self.queue.declare(message.queue, 10)
+            self._declared.add(message.queue)
+        try:
+            self.queue.send(message.queue, [message.body])
+        except QueueMissing:
+            # A worker's own queue goes with it; the message has nobody to reach any more.
+            log.info("queue %s is gone; dropped a message for it", message.queue)
+
+    def _acknowledge(self, arrival: Arrival) -> None:
+        try:
+            arrival.consumer.ack([arrival.delivery])
+        except QueueError as error:
+            log.warning("acknowledging: %s (it comes again and changes nothing)", error)
+
+    def _forget(self, now: int) -> None:
+        for run in list(self.cluster.runs.values()):
+            if run.state is RunState.FINISHED and run.ended_at is not None and now - run.ended_at > FORGET_AFTER_NS:
+                self.cluster.forget_run(run.id)
+
+    def _reload(self) -> None:
+        epoch = self.cluster.epoch
+        try:
+            fresh = Cluster(epoch=epoch)
+            self.store.load(fresh)
+            fresh.plans = {name: plan for name, plan in self.cluster.plans.items() if name in fresh.runs}
+            self.cluster = fresh
+        except DBAPIError as error:
+            log.error("database: %s", error.orig)
+
+
+def serve(
+    store: Store,
+    queue: Queue,
+    holder: str,
+    now: Callable[[], int],
+    ready: Callable[[], None],
+    stop: gevent.event.Event,
+) -> None:
+    """Act as the scheduler until ``stop`` is set; ``ready`` is called once it acts."""
+    service = Service(store, queue, holder, now)
+    start = gevent.spawn(service.start)
+    gevent.wait([start, stop], count=1)
+    if not start.ready():
+        start.kill()
+        return
+    start.get()
+    ready()
+    work = gevent.spawn(service.run)
+    gevent.wait([work, stop], count=1)
+    service.stop()
+    work.get()
+
+
+def clock() -> Callable[[], int]:
+    """Unix time in ns that goes on steadily, whatever is done to the machine's clock meanwhile."""
+    base = time.time_ns() - time.monotonic_ns()
+    return lambda: base + time.monotonic_ns()
+
+
+def ready_line() -> str:
+    """What a parent waits for on standard output."""
+    return json.dumps({"ready": True})
+
+
+__all__ = ["EpochLost", "Service", "clock", "ready_line", "serve"]

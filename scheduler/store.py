@@ -1,0 +1,284 @@
+"""The store: everything that must outlive the scheduler, in one transaction a decision.
+
+``commit`` writes what changed, the rows, the notes and the outgoing messages together, under the scheduler's epoch;
+``outgoing`` and ``sent`` are the outbox's other half. Readers (command line, API) use ``reader``.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from loads_queue.messages import Clock, End, Hello, Message, Totals
+from loads_queue.model.states import ClaimState, RunState, ShardState
+
+from . import tables
+from .cluster import Claim, Cluster, Refusal, Run, Shard, Worker
+from .database import open_engine
+from .effects import Note, PutRows
+
+EPOCH_FREE_NS = 5_000_000_000
+
+
+class EpochLost(Exception):
+    """Another scheduler acts on this database now; this one must stop at once."""
+
+    exit_code = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Something that a person asked of a run, on its way to the scheduler."""
+
+    id: int
+    run: str
+    action: str
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message of the outbox, encoded."""
+
+    id: int
+    queue: str
+    body: str
+
+
+class Store:
+    """A database as the scheduler uses it."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = open_engine(url)
+        self._insert = (sqlite if self.engine.dialect.name == "sqlite" else postgresql).insert
+        with self.engine.connect() as connection:
+            self._version = connection.execute(select(func.max(tables.rows.c.version))).scalar() or 0
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+    # One acting scheduler
+
+    def take_epoch(self, holder: str, now: int) -> int | None:
+        """The next epoch, where nobody holds it or its holder was silent for 5 s; else None."""
+        with self.engine.begin() as connection:
+            row = connection.execute(select(tables.epochs).where(tables.epochs.c.id == 1).with_for_update()).first()
+            if row is None:
+                connection.execute(insert(tables.epochs).values(id=1, number=1, holder=holder, renewed_at=now))
+                return 1
+            if row.holder and 0 <= now - row.renewed_at < EPOCH_FREE_NS:
+                return None
+            number: int = row.number + 1
+            connection.execute(update(tables.epochs).values(number=number, holder=holder, renewed_at=now))
+            return number
+
+    def renew_epoch(self, epoch: int, now: int) -> None:
+        """Hold the epoch for longer; raises EpochLost."""
+        with self.engine.begin() as connection:
+            self._guard(connection, epoch)
+            connection.execute(update(tables.epochs).values(renewed_at=now))
+
+    def free_epoch(self, epoch: int) -> None:
+        """Let another scheduler take over at once."""
+        with self.engine.begin() as connection:
+            connection.execute(update(tables.epochs).where(tables.epochs.c.number == epoch).values(holder=""))
+
+    def _guard(self, connection: Connection, epoch: int) -> None:
+        number = connection.execute(select(tables.epochs.c.number).with_for_update()).scalar()
+        if number != epoch:
+            raise EpochLost("another scheduler has taken over this database")
+
+    # Decisions
+
+    def commit(
+        self,
+        cluster: Cluster,
+        notes: Iterable[Note],
+        rows: Iterable[PutRows],
+        messages: Sequence[tuple[str, str]],
+        received: Sequence[str],
+        orders: Sequence[int],
+        now: int,
+    ) -> list[Outgoing]:
+        """Write one decision: what changed, rows, notes, (queue, body) to send, message ids received, orders taken."""
+        with self.engine.begin() as connection:
+            self._guard(connection, cluster.epoch)
+            for thing in cluster.changed.values():
+                self._save(connection, thing)
+            for put in rows:
+                self._put_rows(connection, put)
+            written = [{"run": note.run, "at": note.at, "who": note.who, "what": note.what} for note in notes]
+            if written:
+                connection.execute(insert(tables.events), written)
+            for ident in received:
+                statement = self._insert(tables.inbox).values(id=ident, at=now)
+                connection.execute(statement.on_conflict_do_nothing())
+            if orders:
+                connection.execute(update(tables.orders).where(tables.orders.c.id.in_(orders)).values(taken=True))
+            outgoing = []
+            for queue, body in messages:
+                result = connection.execute(insert(tables.outbox).values(queue=queue, body=body))
+                assert result.inserted_primary_key is not None
+                outgoing.append(Outgoing(result.inserted_primary_key[0], queue, body))
+        cluster.changed.clear()
+        return outgoing
+
+    def _save(self, connection: Connection, thing: Run | Shard | Claim | Worker) -> None:
+        table = _TABLES[type(thing)]
+        values = {each.name: _plain(getattr(thing, each.name)) for each in fields(thing)}
+        self._upsert(connection, table, values)
+
+    def _upsert(self, connection: Connection, table: Table, values: Mapping[str, Any]) -> None:
+        statement = self._insert(table).values(**values)
+        keys = [column.name for column in table.primary_key]
+        changed = {name: statement.excluded[name] for name in values if name not in keys}
+        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed))
+
+    def _put_rows(self, connection: Connection, put: PutRows) -> None:
+        for row in put.rows:
+            self._version += 1
+            statement = self._insert(tables.rows).values(
+                claim=put.claim,
+                second=row["second"],
+                run=put.run,
+                step=put.step,
+                shard=put.shard,
+                sequence=put.sequence,
+                version=self._version,
+                data=pack_row(row),
+            )
+            excluded = statement.excluded
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["claim", "second"],
+                    set_={"sequence": excluded.sequence, "version": excluded.version, "data": excluded.data},
+                    where=tables.rows.c.sequence < excluded.sequence,
+                )
+            )
+
+    def outgoing(self, limit: int = 1000) -> list[Outgoing]:
+        """Messages that were committed and not yet marked as sent, oldest first."""
+        with self.engine.connect() as connection:
+            found = connection.execute(select(tables.outbox).order_by(tables.outbox.c.id).limit(limit))
+            return [Outgoing(row.id, row.queue, row.body) for row in found]
+
+    def sent(self, messages: Iterable[Outgoing]) -> None:
+        """Forget messages that the broker has."""
+        with self.engine.begin() as connection:
+            connection.execute(delete(tables.outbox).where(tables.outbox.c.id.in_([each.id for each in messages])))
+
+    def received(self, ident: str) -> bool:
+        """Whether a message of this id was taken in before."""
+        with self.engine.connect() as connection:
+            statement = select(tables.inbox.c.id).where(tables.inbox.c.id == ident)
+            return connection.execute(statement).first() is not None
+
+    def dead_letter(self, queue: str, at: int, reason: str, body: str) -> None:
+        """Keep a message that could not be taken in, with the reason."""
+        with self.engine.begin() as connection:
+            connection.execute(insert(tables.dead_letters).values(queue=queue, at=at, reason=reason, body=body))
+
+    def orders(self) -> list[Order]:
+        """What people asked for and the scheduler has not taken up yet."""
+        with self.engine.connect() as connection:
+            found = connection.execute(
+                select(tables.orders).where(tables.orders.c.taken.is_(False)).order_by(tables.orders.c.id)
+            )
+            return [Order(row.id, row.run, row.action, row.who) for row in found]
+
+    def load(self, cluster: Cluster) -> None:
+        """Fill a cluster with every run that is not finished, its shards and claims, and all workers."""
+        with self.engine.connect() as connection:
+            active = select(tables.runs).where(tables.runs.c.state != RunState.FINISHED)
+            for row in connection.execute(active).mappings():
+                cluster.runs[row["id"]] = run_from(dict(row))
+            names = list(cluster.runs)
+            for row in connection.execute(select(tables.shards).where(tables.shards.c.run.in_(names))).mappings():
+                shard = shard_from(dict(row))
+                cluster.shards[shard.key] = shard
+            for row in connection.execute(select(tables.claims).where(tables.claims.c.run.in_(names))).mappings():
+                cluster.claims[row["id"]] = claim_from(dict(row))
+            for row in connection.execute(select(tables.workers)).mappings():
+                cluster.workers[row["name"]] = worker_from(dict(row))
+
+
+_TABLES: dict[type, Table] = {
+    Run: tables.runs,
+    Shard: tables.shards,
+    Claim: tables.claims,
+    Worker: tables.workers,
+}
+
+
+def encode_with(encode: Any, queue: str, message: Message, now: int, secret: bytes | None) -> tuple[str, str]:
+    """A message for the outbox, as (queue, body)."""
+    return queue, encode(message, queue, now, secret)
+
+
+def pack_row(row: Mapping[str, Any]) -> bytes:
+    """A row's wire form as the store keeps it."""
+    return zlib.compress(json.dumps(row, separators=(",", ":")).encode(), 1)
+
+
+def unpack_row(data: bytes) -> dict[str, Any]:
+    """What ``pack_row`` packed."""
+    found: dict[str, Any] = json.loads(zlib.decompress(data))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A field's value as a column takes it."""
+    if isinstance(value, Totals | End | Hello | Clock):
+        return asdict(value)
+    if isinstance(value, set):
+        return sorted(value)
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, dict) and value and all(isinstance(item, Refusal) for item in value.values()):
+        return {name: asdict(item) for name, item in value.items()}
+    return value
+
+
+def _values(row: Mapping[str, Any], cls: type) -> dict[str, Any]:
+    return {each.name: row[each.name] for each in fields(cls)}
+
+
+def run_from(row: Mapping[str, Any]) -> Run:
+    """A run as the store has it."""
+    return Run(**{**_values(row, Run), "state": RunState(row["state"]), "shards": tuple(row["shards"])})
+
+
+def shard_from(row: Mapping[str, Any]) -> Shard:
+    """A shard as the store has it."""
+    return Shard(**{**_values(row, Shard), "state": ShardState(row["state"])})
+
+
+def claim_from(row: Mapping[str, Any]) -> Claim:
+    """A claim as the store has it."""
+    values = _values(row, Claim)
+    values["state"] = ClaimState(row["state"])
+    values["totals"] = Totals(**row["totals"])
+    values["warnings"] = tuple(row["warnings"])
+    values["end"] = End(**row["end"]) if row["end"] is not None else None
+    return Claim(**values)
+
+
+def worker_from(row: Mapping[str, Any]) -> Worker:
+    """A worker as the store has it."""
+    values = _values(row, Worker)
+    hello = row["hello"]
+    if hello is not None:
+        values["hello"] = Hello(
+            **{**hello, "addresses": tuple(hello["addresses"]), "slot_kinds": tuple(hello["slot_kinds"])}
+        )
+    values["clock"] = Clock(**row["clock"])
+    values["ahead"] = set(row["ahead"])
+    values["refusals"] = {name: Refusal(**item) for name, item in row["refusals"].items()}
+    return Worker(**values)
