@@ -1,0 +1,245 @@
+"""A run while it goes on: a view that stands still on a terminal, or a plain line every few seconds elsewhere.
+
+A screen is anything with ``update(view)`` and ``close()``; what it shows comes from ``live_data``. Names and errors
+may come from a hostile target: they are cleaned, and never read as markup.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from loads_queue.model.states import RunState
+
+from . import words
+from .live_data import Now, now_of
+from .view import RunView, WorkerView
+
+PLAIN_EVERY_S = 5.0
+_ERRORS = 3
+_WORKERS = 2
+_WARNINGS = 2
+
+
+class Screen(Protocol):
+    """Where a run is shown while it goes on."""
+
+    def update(self, view: RunView) -> None:
+        """Show how the run stands."""
+
+    def say(self, text: str) -> None:
+        """Show a message to the user, once."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def update(self, view: RunView) -> None:
+        """Nothing is shown."""
+
+    def say(self, text: str) -> None:
+        """Nothing is shown."""
+
+    def close(self) -> None:
+        """Nothing is left."""
+
+
+class Plain:
+    """A line every ``PLAIN_EVERY_S``, and each warning as it comes."""
+
+    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._write = write
+        self._clock = clock
+        self._next = clock()
+        self._told: set[str] = set()
+        self._state = ""
+
+    def update(self, view: RunView) -> None:
+        """Write a line where one is due, or where the state changed."""
+        now = now_of(view)
+        for warning in now.warnings:
+            if warning not in self._told:
+                self._told.add(warning)
+                self._write(f"warning: {words.clean(warning, 300)}")
+        if self._clock() >= self._next or view.state != self._state:
+            self._state = view.state
+            self._next = self._clock() + PLAIN_EVERY_S
+            self._write(plain_line(view, now))
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        self._write(text)
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+
+def plain_line(view: RunView, now: Now) -> str:
+    """How a run stands, on one line."""
+    time_text = words.clock(now.elapsed_s) + (f"/{words.clock(now.length_s)}" if now.length_s is not None else "")
+    total = now.ledger.total
+    parts = [f"{time_text} {view.state}"]
+    if view.state in (RunState.WAITING, RunState.STARTING):
+        return f"{parts[0]}{': ' if view.reason else ''}{words.clean(view.reason)}"
+    if any(step.kind == "open" for step in view.steps):
+        parts.append(f"planned {words.rate(now.recent.planned)}/s")
+    parts.append(f"started {words.rate(now.recent.started)}/s")
+    if now.recent.users or now.recent.users_planned:
+        parts.append(f"users {now.recent.users}")
+    parts.append(
+        f"p50 {words.latency(now.recent.p50)} p95 {words.latency(now.recent.p95)} p99 {words.latency(now.recent.p99)}"
+    )
+    parts.append(f"ok {total.ok:,} failed {total.failed:,} dropped {total.dropped:,} in flight {total.in_flight:,}")
+    if now.errors:
+        message, number = now.errors[0]
+        parts.append(f"{number:,} x {words.clean(message, 60)}")
+    return "  ".join(parts)
+
+
+class Terminal:
+    """A view that is redrawn in place; it takes 21 lines at most and goes away at the end."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
+        self._live.start()
+        self._said = "Ctrl-C ends the run with a summary; twice leaves at once."
+
+    def update(self, view: RunView) -> None:
+        """Redraw."""
+        self._live.update(picture(view, now_of(view), self._said), refresh=True)
+
+    def say(self, text: str) -> None:
+        """Show a message in the last line from now on."""
+        self._said = text
+
+    def close(self) -> None:
+        """Take the view away."""
+        self._live.stop()
+
+
+def picture(view: RunView, now: Now, footer: str) -> RenderableType:
+    """The whole view, as tall whatever it has to say, so that it does not jump."""
+    total, requests = now.ledger.total, now.ledger.requests
+    parts: list[RenderableType] = [_title(view), _bar(now), Text()]
+    parts.append(_facts(view, now))
+    parts += [
+        Text(),
+        _line("ledger", words.planned_equation(total)),
+        _line("", words.started_equation(total)),
+        _line("requests", words.requests_equation(requests)),
+        Text(),
+    ]
+    parts += _padded(
+        [
+            _line("errors" if not number else "", f"{count:>9,}  {words.clean(text)}", "red")
+            for number, (text, count) in enumerate(now.errors[:_ERRORS])
+        ],
+        _line("errors", "none", "dim"),
+        _ERRORS,
+    )
+    workers = [worker for worker in view.workers if worker.slots]
+    parts += _padded(
+        [
+            _line("workers" if not number else "", _worker(worker, view))
+            for number, worker in enumerate(workers[:_WORKERS])
+        ],
+        _line("workers", "none yet", "dim"),
+        _WORKERS,
+    )
+    parts += _padded(
+        [
+            _line("warnings" if not number else "", words.clean(text), "yellow")
+            for number, text in enumerate(now.warnings[-_WARNINGS:])
+        ],
+        _line("warnings", "none", "dim"),
+        _WARNINGS,
+    )
+    return Group(*parts, Text(footer, "dim", no_wrap=True, overflow="ellipsis"))
+
+
+def _padded(lines: list[Text], empty: Text, height: int) -> list[Text]:
+    lines = lines or [empty]
+    return lines + [Text() for _ in range(height - len(lines))]
+
+
+def _line(label: str, value: str, style: str = "") -> Text:
+    return Text(no_wrap=True, overflow="ellipsis").append(f"{label:<10}", "bold").append(value, style)
+
+
+def _title(view: RunView) -> Table:
+    names = " / ".join(words.clean(name, 40) for name in dict.fromkeys((view.project, view.plan)) if name)
+    table = Table.grid(expand=True)
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    table.add_column(justify="right", no_wrap=True)
+    state = view.state if not view.reason else f"{view.state}: {words.clean(view.reason, 60)}"
+    table.add_row(Text(names, "bold").append(f"  {state}", "cyan"), Text(view.id, "dim"))
+    return table
+
+
+def _bar(now: Now) -> Table:
+    table = Table.grid(expand=True, padding=(0, 1))
+    table.add_column(ratio=1)
+    table.add_column(justify="right", no_wrap=True)
+    length = "" if now.length_s is None else f" / {words.clock(now.length_s)}"
+    bar = ProgressBar(total=1.0, completed=now.progress)
+    table.add_row(bar, f"{now.progress * 100:3.0f}%  {words.clock(now.elapsed_s)}{length}")
+    return table
+
+
+def _facts(view: RunView, now: Now) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", width=8)
+    for _ in range(5):
+        table.add_column(no_wrap=True, min_width=11)
+    planned = f"{words.rate(now.recent.planned)}/s" if any(step.kind == "open" for step in view.steps) else "-"
+    users = f"{now.recent.users:,}" + (f" of {now.recent.users_planned:,}" if now.recent.users_planned else "")
+    table.add_row(
+        "rate",
+        f"planned {planned}",
+        f"started {words.rate(now.recent.started)}/s",
+        f"done {words.rate(now.recent.completed)}/s",
+        f"requests {words.rate(now.recent.requests)}/s",
+    )
+    table.add_row(
+        "response",
+        *(
+            f"{name} {words.latency(value)}"
+            for name, value in (
+                ("p50", now.recent.p50),
+                ("p95", now.recent.p95),
+                ("p99", now.recent.p99),
+                ("max", now.recent.max),
+            )
+        ),
+    )
+    table.add_row(
+        "users", users, f"in flight {now.ledger.total.in_flight:,}", f"lateness {words.latency(now.recent.lateness)}"
+    )
+    return table
+
+
+def _worker(worker: WorkerView, view: RunView) -> str:
+    busy = worker.slots - worker.free
+    text = f"{words.clean(worker.name, 30)}  {busy} of {worker.slots} slots busy"
+    if worker.last_report_at is not None and view.now_at is not None:
+        text += f"  heard {max(0.0, (view.now_at - worker.last_report_at) / 1e9):.0f}s ago"
+    return text + (f"  refused: {words.clean(worker.refused)}" if worker.refused else "")
+
+
+def screen_for(console: Console, quiet: bool) -> Screen:
+    """The screen that suits where the output goes."""
+    if quiet:
+        return Silent()
+    if console.is_terminal and not console.is_dumb_terminal:
+        return Terminal(console)
+    return Plain(lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True))

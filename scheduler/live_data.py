@@ -1,0 +1,138 @@
+"""What the live view shows, taken from a run as it stands: pure, without a terminal.
+
+"Now" is the newest few seconds of the schedule whose rows have had time to come in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from loads_queue.model.histogram import Histogram
+from loads_queue.model.ledger import SECOND, Columns, Ledger
+from loads_queue.model.summary import Row
+
+from .results import warnings, whole_ledger
+from .results_series import milliseconds
+from .results_timeline import P50, P95, P99, planned_users
+from .view import RunView
+
+RECENT_S = 5
+"""How many seconds "now" has."""
+LATE_S = 1
+"""How long rows take at most to come in, as a rule: a report a second, and its way."""
+_NONE = Columns()
+
+
+@dataclass(frozen=True)
+class Recent:
+    """The figures of the newest seconds; rates a second, latencies in milliseconds (None: nothing measured)."""
+
+    planned: float = 0.0
+    started: float = 0.0
+    completed: float = 0.0
+    requests: float = 0.0
+    users: int = 0
+    users_planned: int | None = None
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    max: float | None = None
+    lateness: float | None = None
+
+
+@dataclass(frozen=True)
+class Now:
+    """The figures of one moment."""
+
+    elapsed_s: float
+    length_s: float | None
+    """Of the whole schedule; None where only iterations end it."""
+    progress: float
+    """0 to 1."""
+    ledger: Ledger
+    recent: Recent
+    errors: tuple[tuple[str, int], ...] = ()
+    """(message, how often), the most frequent first."""
+    warnings: tuple[str, ...] = ()
+
+
+def now_of(view: RunView) -> Now:
+    """The figures of a view."""
+    ledger = whole_ledger(view)
+    elapsed_s = _elapsed_s(view)
+    ends = [step.delay_ns + step.load.end_ns for step in view.steps if step.load.end_ns is not None]
+    timed = bool(ends) and len(ends) == len(view.steps)
+    length_s = max(ends) / SECOND if timed else None
+    newest = int(elapsed_s) - LATE_S
+    recent = range(max(0, newest - RECENT_S), newest)
+    return Now(
+        elapsed_s=elapsed_s if length_s is None else min(elapsed_s, length_s),
+        length_s=length_s,
+        progress=_progress(ledger, elapsed_s, length_s),
+        ledger=ledger,
+        recent=_recent(view, recent),
+        errors=_errors(view),
+        warnings=tuple(warnings(view)),
+    )
+
+
+def _elapsed_s(view: RunView) -> float:
+    if view.started_at is None:
+        return 0.0
+    until = view.ended_at if view.ended_at is not None else view.now_at
+    return max(0.0, ((until or view.started_at) - view.started_at) / SECOND)
+
+
+def _progress(ledger: Ledger, elapsed_s: float, length_s: float | None) -> float:
+    if length_s is not None:
+        return min(1.0, elapsed_s / length_s) if length_s else 1.0
+    planned = ledger.total.planned
+    done = planned - ledger.total.pending - ledger.total.in_flight
+    return min(1.0, max(0.0, done / planned)) if planned else 0.0
+
+
+def _recent(view: RunView, seconds: range) -> Recent:
+    if not seconds:
+        return Recent()
+    rows = [row for step in view.steps for row in _within(step.rows, seconds)]
+    response, lateness = Histogram(), Histogram()
+    for row in rows:
+        lateness.merge(row.lateness)
+        for series in row.series.values():
+            response.merge(series.response)
+    planned = sum(step.ledger.seconds.get(second, _NONE).planned for step in view.steps for second in seconds)
+    span, last = len(seconds), seconds[-1]
+    planned_now = [planned_users(step, last) for step in view.steps]
+    return Recent(
+        planned=planned / span,
+        started=sum(row.began for row in rows) / span,
+        completed=sum(row.completed for row in rows) / span,
+        requests=sum(series.attempted for row in rows for series in row.series.values()) / span,
+        users=sum(row.users for row in rows if row.second == last),
+        users_planned=None if None in planned_now else sum(each or 0 for each in planned_now),
+        p50=milliseconds(response.quantile(P50)),
+        p95=milliseconds(response.quantile(P95)),
+        p99=milliseconds(response.quantile(P99)),
+        max=milliseconds(response.max) if response.count else None,
+        lateness=milliseconds(lateness.quantile(P50)),
+    )
+
+
+def _within(rows: tuple[Row, ...], seconds: range) -> Iterator[Row]:
+    """The rows of these seconds; they are the newest, so the search goes backwards."""
+    for row in reversed(rows):
+        if row.second < seconds.start:
+            return
+        if row.second < seconds.stop:
+            yield row
+
+
+def _errors(view: RunView) -> tuple[tuple[str, int], ...]:
+    found: Counter[str] = Counter()
+    for step in view.steps:
+        for row in step.rows:
+            for series in row.series.values():
+                found.update(series.errors)
+    return tuple(sorted(found.items(), key=lambda item: (-item[1], item[0])))

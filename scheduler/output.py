@@ -1,0 +1,154 @@
+"""What a person reads at the end of a run: series, ledger, thresholds, errors, and where the files are.
+
+Everything is made from the summary, so that screen and file can't differ. Names and errors may come from a hostile
+target: they are cleaned, and never read as markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from loads_queue.model.ledger import Columns, Requests
+
+from . import words
+
+Summary = Mapping[str, Any]
+STYLES = {"passed": "bold green", "failed": "bold red", "aborted": "bold yellow", "incomplete": "bold red"}
+_MOST_ERRORS = 10
+
+
+def report(summary: Summary, files: tuple[Path, ...]) -> RenderableType:
+    """Everything about a run that is over."""
+    parts: list[RenderableType] = []
+    for step in summary["steps"]:
+        parts += [_step_title(step), _series_table(step), Text()]
+    parts += [_heading("Ledger"), *_ledger(summary), Text()]
+    parts += [_heading("Thresholds"), _thresholds(summary), Text()]
+    if errors := _errors(summary):
+        parts += [_heading("Errors"), errors, Text()]
+    parts += [Text(f"warning: {words.clean(text, 500)}", "yellow") for text in summary["warnings"]]
+    parts += [Text(f"note: {words.clean(text, 500)}", "dim") for text in summary["notes"]]
+    if summary["warnings"] or summary["notes"]:
+        parts.append(Text())
+    if files:
+        parts.append(Text("Files   ", "bold") + Text("  ".join(str(path) for path in files)))
+    parts.append(verdict_line(summary))
+    return Group(*parts)
+
+
+def verdict_line(summary: Summary) -> Text:
+    """The verdict and the few numbers that matter most, on one line."""
+    verdict, ledger = summary["verdict"], summary["ledger"]
+    failed = [each for each in summary["thresholds"] if not each["passed"]]
+    balance = "ledger balanced" if ledger["balanced"] else "LEDGER DOES NOT BALANCE"
+    facts = f"{ledger['planned']:,} planned, {ledger['ok']:,} ok, {ledger['failed']:,} failed, {balance}"
+    if verdict == "failed":
+        facts += f", {len(failed)} of {len(summary['thresholds'])} thresholds failed"
+    return Text(verdict.upper(), STYLES[verdict]) + Text(f"  run {summary['run']['id']}: {facts}", "")
+
+
+def console(file: Any = None) -> Console:
+    """Where to print: as wide as the terminal, or 120 columns where there is none."""
+    found = Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    return found if found.is_terminal else Console(file=file, width=120, highlight=False, markup=False, emoji=False)
+
+
+def _heading(text: str) -> Text:
+    return Text(text, "bold")
+
+
+def _step_title(step: Mapping[str, Any]) -> Text:
+    shards = f"{step['workers']} shard{'' if step['workers'] == 1 else 's'}"
+    return Text(words.clean(step["name"], 60), "bold") + Text(f"  {step['kind']}, {shards}", "dim")
+
+
+def _series_table(step: Mapping[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=False)
+    table.add_column("response time of", overflow="ellipsis", no_wrap=True, min_width=12)
+    for name in ("count", "rate", "errors", "p50", "p95", "p99", "p99.9", "max"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for series in step["series"]:
+        table.add_row(
+            Text(words.clean(series["name"], 80)),
+            words.count(series["requests"]),
+            f"{words.rate(series['rate'])}/s",
+            words.percent(series["error_rate"]),
+            *_latencies(series["response"]),
+        )
+    ledger = step["ledger"]
+    ended = ledger["ok"] + ledger["failed"]
+    errors = words.percent(ledger["failed"] / ended if ended else None)
+    table.add_row(
+        Text("whole iterations", "italic"),
+        words.count(ledger["started"]),
+        "",
+        errors,
+        *_latencies(step["iteration"]["response"]),
+    )
+    return table
+
+
+def _latencies(latency: Mapping[str, float | None]) -> list[str]:
+    return [words.latency(latency[name]) for name in ("p50", "p95", "p99", "p99.9", "max")]
+
+
+def _ledger(summary: Summary) -> list[Text]:
+    ledger, by, requests = summary["ledger"], summary["dropped_by"], summary["requests"]
+    names = [name for name in ledger if name not in ("balanced", "dropped")]
+    columns = Columns(**{name: ledger[name] for name in names}, **{f"dropped_{cause}": by[cause] for cause in by})
+    asked = Requests(**{name: count for name, count in requests.items() if name != "sent"})
+    lines = [
+        Text(f"  iterations  {words.planned_equation(columns)}"),
+        Text(f"              {words.started_equation(columns)}"),
+    ]
+    if ledger["dropped"]:
+        causes = ", ".join(f"{count:,} {cause.replace('_', ' ')}" for cause, count in by.items() if count)
+        lines.append(Text(f"              dropped: {causes}"))
+    lines += [
+        Text(f"  requests    {words.requests_equation(asked)}"),
+        Text(
+            f"              {requests['sent']:,} sent, {requests['answered']:,} answered, {requests['unsent']:,} unsent"
+        ),
+    ]
+    if ledger["balanced"]:
+        return [*lines, Text("  balanced", "green")]
+    return [*lines, Text("  DOES NOT BALANCE: a report was lost or is wrong; don't trust these numbers", "bold red")]
+
+
+def _thresholds(summary: Summary) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for each in summary["thresholds"]:
+        passed = each["passed"]
+        value = each["reason"] or ("" if each["value"] is None else f"{each['value']:.6g}")
+        table.add_row(
+            Text("pass" if passed else "FAIL", "green" if passed else "bold red"),
+            Text(words.clean(each["expression"])),
+            Text(words.clean(value)),
+        )
+    return table
+
+
+def _errors(summary: Summary) -> Table | None:
+    groups = [
+        (error["count"], error["message"], f"{step['name']} / {series['name']}")
+        for step in summary["steps"]
+        for series in step["series"]
+        for error in series["errors"]
+    ]
+    if not groups:
+        return None
+    groups.sort(key=lambda group: (-group[0], group[1:]))
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    table.add_column(justify="right", no_wrap=True)
+    for number, message, where in groups[:_MOST_ERRORS]:
+        table.add_row(words.count(number), Text(words.clean(message)), Text(words.clean(where, 80), "dim"))
+    if len(groups) > _MOST_ERRORS:
+        table.add_row("", Text(f"and {len(groups) - _MOST_ERRORS} further kinds, in summary.json", "dim"), "")
+    return table
