@@ -306,8 +306,12 @@ def _gap(ledger: Ledger, evidence: ShardEvidence, low: int, high: int, stopped: 
 
 
 def _by_second(evidence: ShardEvidence, low: int, high: int) -> Iterator[tuple[int, int]]:
-    """The arrivals ``low`` to ``high`` of a share, as (schedule second in which they are due, how many)."""
+    """The arrivals ``low`` to ``high`` of a share, as (schedule second in which they are due, how many).
+
+    Only what is planned has a due time; evidence of more shows as a ledger that does not balance.
+    """
     share: OpenShard = evidence.share  # type: ignore[assignment]
+    high = min(high, share.planned)
     while low < high:
         second = (share.due(low) + evidence.delay_ns) // SECOND
         until = min(high, share.planned_by((second + 1) * SECOND - evidence.delay_ns))

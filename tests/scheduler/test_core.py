@@ -1,0 +1,366 @@
+"""The scheduler's decisions, one rule at a time, in virtual time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from loads.scheduler import core
+from loads.scheduler.cluster import Cluster, JobReceived, ReportReceived, StopRequested, Tick
+from loads.scheduler.effects import Note, Publish, PutRows
+from loads.scheduler.jobs import read_plan
+
+from loads_queue.messages import ClaimReport, Clock, Control, End, Hello, Job, LoadStep, Report, Totals
+from loads_queue.model.states import ClaimState, RunState, ShardState
+
+SECOND = 1_000_000_000
+HTTP = {"base_url": "http://127.0.0.1:9", "do": [{"get": "/"}]}
+
+
+class Bench:
+    """A cluster and its messages: what each worker would hear."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster(epoch=3)
+        self.now = 0
+        self.offers: list[LoadStep] = []
+        self.controls: dict[str, Control] = {}
+        self.notes: list[str] = []
+        self.rows: list[PutRows] = []
+        self.sequences: dict[str, int] = {}
+
+    def step(self, *events: Any) -> None:
+        for command in core.step(self.cluster, list(events), self.now, read_plan):
+            if isinstance(command, Note):
+                self.notes.append(command.what)
+            elif isinstance(command, PutRows):
+                self.rows.append(command)
+            elif isinstance(command, Publish) and isinstance(command.message, LoadStep):
+                self.offers.append(command.message)
+            elif isinstance(command, Publish) and isinstance(command.message, Control):
+                self.controls[command.message.worker] = command.message
+
+    def tick(self, seconds: float = 0.1) -> None:
+        """Let time pass, in ticks, with every worker reporting."""
+        end = self.now + int(seconds * SECOND)
+        while self.now < end:
+            self.now = min(end, self.now + SECOND // 10)
+            self.step(Tick())
+
+    def report(self, worker: str, *claims: ClaimReport, slots: int = 2, **more: Any) -> Report:
+        self.sequences[worker] = self.sequences.get(worker, 0) + 1
+        report = Report(
+            id=f"{worker}-{self.sequences[worker]}",
+            worker=worker,
+            incarnation="life",
+            sequence=self.sequences[worker],
+            epoch=0,
+            revision=0,
+            sent_at=self.now,
+            slots=slots,
+            free=slots,
+            claims=claims,
+            hello=Hello("1", worker, 1) if self.sequences[worker] == 1 else None,
+        )
+        report = replace(report, **more)
+        self.step(ReportReceived(report, self.now))
+        return report
+
+    def job(self, plan: dict[str, Any] | None = None, id: str = "r1", **more: Any) -> None:
+        self.step(JobReceived(Job(id=id, plan=plan or simple(), **more)))
+
+    def run(self, id: str = "r1") -> Any:
+        return self.cluster.runs[id]
+
+    def order(self, worker: str, claim: str) -> Any:
+        return next(order for order in self.controls[worker].claims if order.claim == claim)
+
+
+def simple(workers: int = 2, **more: Any) -> dict[str, Any]:
+    step = {"name": "only", "workers": workers, "load": {"rate": 10, "for": "4s"}, "http": HTTP}
+    return {"name": "plan", "steps": [step], **more}
+
+
+def said(offer: LoadStep, claim: str, state: str = "claimed", **more: Any) -> ClaimReport:
+    return ClaimReport(claim, offer.run, offer.step, offer.shard, offer.attempt, state, **more)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def granted(bench: Bench) -> list[LoadStep]:
+    """Two workers that each hold a ready shard of the run, which has begun."""
+    bench.report("a")
+    bench.report("b")
+    bench.job()
+    first, second = bench.offers
+    bench.report("a", said(first, "ca"))
+    bench.report("b", said(second, "cb"))
+    bench.report("a", said(first, "ca", "ready"))
+    bench.report("b", said(second, "cb", "ready"))
+    assert bench.run().state is RunState.RUNNING
+    return [first, second]
+
+
+def test_a_run_waits_until_all_its_slots_are_free(bench: Bench) -> None:
+    bench.job()
+    bench.report("a", slots=1)
+    bench.tick(3)
+    assert bench.offers == []
+    assert bench.run().reason == "1 of 2 slots free after 3s: start more workers or lower `workers:`"
+    bench.report("a", slots=2)
+    assert [(offer.shard, offer.shards, offer.attempt) for offer in bench.offers] == [(0, 2, 1), (1, 2, 1)]
+
+
+def test_a_run_that_never_gets_its_slots_ends_by_its_timeout(bench: Bench) -> None:
+    bench.job(simple(ready_timeout="5s"))
+    bench.tick(4.9)
+    assert bench.run().state is RunState.WAITING
+    bench.tick(0.3)
+    run = bench.run()
+    assert (run.state, run.outcome) == (RunState.FINISHED, "no_capacity")
+    assert run.reason.startswith("0 of 2 slots free after 5s")
+
+
+def test_a_run_behind_another_waits_for_it_without_a_timeout(bench: Bench) -> None:
+    bench.report("a", slots=2)
+    bench.job(simple(2), id="r1")
+    bench.job(simple(2, ready_timeout="1s"), id="r2")
+    for _ in range(5):
+        bench.tick(1)
+        bench.report("a", slots=2)
+    assert bench.run("r1").state is RunState.STARTING
+    assert bench.run("r2").state is RunState.WAITING
+    assert bench.run("r2").reason == "waiting for other runs to end: 0 of 2 slots free"
+
+
+def test_the_same_job_twice_is_one_run(bench: Bench) -> None:
+    bench.job()
+    bench.job()
+    assert len(bench.cluster.runs) == 1
+
+
+def test_a_wrong_plan_ends_its_run_at_once_and_says_everything(bench: Bench) -> None:
+    bench.job({"name": "bad", "steps": [{"name": "x", "http": {}, "load": {"rate": -1, "for": "ever"}}]})
+    run = bench.run()
+    assert (run.state, run.outcome) == (RunState.FINISHED, "refused")
+    assert "steps[0].load.rate" in run.reason and "steps[0].load.for" in run.reason
+
+
+def test_one_start_time_once_everybody_is_ready(bench: Bench) -> None:
+    bench.report("a", clock=Clock(0, 40_000_000))
+    bench.report("b", clock=Clock(0, 10_000_000))
+    bench.job()
+    first, second = bench.offers
+    bench.report("a", said(first, "ca"))
+    bench.report("b", said(second, "cb"))
+    bench.report("a", said(first, "ca", "ready"))
+    assert bench.order("a", "ca").action == "wait" and bench.run().start_at is None
+    bench.now += SECOND
+    bench.report("b", said(second, "cb", "ready"), clock=Clock(0, 90_000_000))
+    start_at = bench.run().start_at
+    assert start_at == bench.now + 500_000_000 + 2 * 90_000_000 + 2 * 5_000_000
+    for worker, claim in (("a", "ca"), ("b", "cb")):
+        order = bench.order(worker, claim)
+        assert (order.decision, order.action, order.start_at, order.first) == (
+            "granted",
+            "run",
+            bench.run().start_at,
+            0,
+        )
+
+
+def test_two_claims_for_one_offer_get_one_grant(bench: Bench) -> None:
+    bench.report("a")
+    bench.report("b")
+    bench.job(simple(1))
+    (offer,) = bench.offers
+    bench.report("a", said(offer, "ca"))
+    bench.report("b", said(offer, "cb"))
+    assert bench.order("a", "ca").decision == "granted"
+    refused = bench.order("b", "cb")
+    assert (refused.decision, refused.reason) == ("refused", "another claim holds the shard")
+    bench.report("b")
+    assert not bench.cluster.workers["b"].refusals
+
+
+def test_a_claim_of_an_older_attempt_is_refused(bench: Bench) -> None:
+    bench.report("a")
+    bench.job(simple(1))
+    for _ in range(11):
+        bench.tick(1)
+        bench.report("a")
+    first, again = bench.offers
+    assert (first.attempt, again.attempt) == (1, 2)
+    bench.report("a", said(first, "old"))
+    assert bench.order("a", "old").decision == "refused"
+    bench.report("a", said(again, "new"))
+    assert bench.order("a", "new").decision == "granted"
+
+
+def test_a_report_taken_in_twice_changes_nothing_but_is_answered(bench: Bench) -> None:
+    offers = granted(bench)
+    row = {"second": 0, "started": 1, "ok": 1}
+    report = bench.report("a", said(offers[0], "ca", "running", snapshot=1, rows=(row,)))
+    assert len(bench.rows) == 1
+    before = bench.cluster.claims["ca"]
+    bench.step(ReportReceived(report, bench.now))
+    assert len(bench.rows) == 1 and bench.cluster.claims["ca"] is before
+    assert bench.cluster.workers["a"].applied == report.sequence
+
+
+def test_a_hole_is_not_applied_until_it_is_filled(bench: Bench) -> None:
+    offers = granted(bench)
+    worker = bench.cluster.workers["a"]
+    known = worker.applied
+    missing = known + 1
+    bench.sequences["a"] += 1
+    bench.report("a", said(offers[0], "ca", "running", snapshot=2))
+    assert worker.applied == known
+    late = bench.report("a", said(offers[0], "ca", "running", snapshot=1), sequence=missing)
+    assert late.sequence == missing and worker.applied == missing + 1
+    assert bench.cluster.claims["ca"].snapshot == 2
+
+
+def test_only_an_advancing_snapshot_renews_a_lease(bench: Bench) -> None:
+    offers = granted(bench)
+    for second in range(12):
+        bench.tick(1)
+        bench.report("a", said(offers[0], "ca", "running", snapshot=second + 1))
+        bench.report("b", said(offers[1], "cb", "running", snapshot=5))
+    assert bench.cluster.claims["ca"].state is ClaimState.RUNNING
+    assert bench.cluster.claims["cb"].state is ClaimState.DEAD
+    assert any("nothing heard from b for 10 s" in note for note in bench.notes)
+
+
+def test_the_schedulers_own_pause_ages_no_lease(bench: Bench) -> None:
+    offers = granted(bench)
+    bench.tick()
+    for worker, offer, claim in (("a", offers[0], "ca"), ("b", offers[1], "cb")):
+        bench.report(worker, said(offer, claim, "running", snapshot=1))
+    bench.now += 60 * SECOND
+    bench.step(Tick())
+    bench.tick(9)
+    assert all(claim.state is ClaimState.RUNNING for claim in bench.cluster.claims.values())
+    bench.tick(1.2)
+    assert all(claim.state is ClaimState.DEAD for claim in bench.cluster.claims.values())
+
+
+def test_an_abort_stops_what_runs_and_ends_with_the_last_report(bench: Bench) -> None:
+    offers = granted(bench)
+    for worker, offer, claim in (("a", offers[0], "ca"), ("b", offers[1], "cb")):
+        bench.report(worker, said(offer, claim, "running", snapshot=1))
+    bench.step(StopRequested("r1", "ann"))
+    assert bench.run().state is RunState.STOPPING
+    for worker, claim in (("a", "ca"), ("b", "cb")):
+        order = bench.order(worker, claim)
+        assert (order.action, order.stop_grace_ns) == ("stop", SECOND)
+    end = End("stopped", at_ns=SECOND)
+    bench.report("a", said(offers[0], "ca", "ended", snapshot=2, end=end, totals=Totals(next=5)))
+    assert bench.run().state is RunState.STOPPING
+    bench.report("b", said(offers[1], "cb", "ended", snapshot=2, end=end, totals=Totals(next=5)))
+    run = bench.run()
+    assert (run.state, run.outcome, run.reason) == (RunState.FINISHED, "aborted", "aborted by ann")
+    bench.step(StopRequested("r1", "ann"))
+    assert bench.run().state is RunState.FINISHED
+
+
+def test_an_abort_of_a_waiting_run_ends_it_at_once(bench: Bench) -> None:
+    bench.job()
+    bench.step(StopRequested("r1", "ann"))
+    assert bench.run().state is RunState.FINISHED
+
+
+def test_a_run_is_final_only_with_every_report_before_the_end(bench: Bench) -> None:
+    offers = granted(bench)
+    end = End("finished", at_ns=4 * SECOND)
+    bench.report("a", said(offers[0], "ca", "ended", end=end))
+    hole = bench.sequences["b"] + 1
+    bench.sequences["b"] += 1
+    bench.report("b", said(offers[1], "cb", "ended", end=end))
+    bench.tick(1)
+    assert bench.run().state is RunState.FINALISING
+    bench.report("b", said(offers[1], "cb", "running", rows=({"second": 1, "started": 1, "ok": 1},)), sequence=hole)
+    assert bench.run().state is RunState.FINISHED and bench.rows
+
+
+def test_a_shard_that_cannot_start_ends_the_run_and_says_why(bench: Bench) -> None:
+    bench.report("a")
+    bench.job()
+    first, second = bench.offers
+    bench.report("a", said(first, "c1"), said(second, "c2"))
+    bench.report("a", said(first, "c1", "ended", end=End("failed", "secret API_TOKEN is not set")), said(second, "c2"))
+    run = bench.run()
+    assert (run.state, run.outcome) == (RunState.STOPPING, "failed")
+    assert run.reason == "step 'only' could not start: secret API_TOKEN is not set"
+    assert bench.order("a", "c2").action == "stop"
+
+
+def test_an_engine_that_dies_before_the_start_is_tried_again(bench: Bench) -> None:
+    bench.report("a")
+    bench.job(simple(1))
+    bench.report("a", said(bench.offers[0], "c1"))
+    bench.report("a", said(bench.offers[0], "c1", "ended", end=End("crashed", "signal 9")))
+    assert [offer.attempt for offer in bench.offers] == [1, 2]
+    bench.report("a", said(bench.offers[1], "c2"))
+    bench.report("a", said(bench.offers[1], "c2", "ready"))
+    assert bench.run().state is RunState.RUNNING
+
+
+def test_an_engine_that_dies_later_leaves_its_shard_over(bench: Bench) -> None:
+    offers = granted(bench)
+    bench.report("a", said(offers[0], "ca", "ended", end=End("crashed", "signal 9", at_ns=SECOND)))
+    assert bench.cluster.shards["r1", 0, 0].state is ShardState.OVER
+    assert bench.run().state is RunState.RUNNING
+
+
+def test_a_worker_whose_clock_is_off_is_refused_with_the_reason(bench: Bench) -> None:
+    bench.report("a", clock=Clock(400_000_000, 100_000_000))
+    assert "400 ms off" in bench.controls["a"].refused
+    bench.job(simple(1))
+    bench.tick(1)
+    assert bench.offers == []
+    bench.report("a", clock=Clock(100_000_000, 100_000_000))
+    assert bench.controls["a"].refused == "" and len(bench.offers) == 1
+
+
+def test_a_later_step_is_offered_its_ready_timeout_ahead(bench: Bench) -> None:
+    plan = simple(1, ready_timeout="2s")
+    plan["steps"].append({**plan["steps"][0], "name": "late", "run_delay": "10s"})
+    bench.report("a")
+    bench.job(plan)
+    (first,) = bench.offers
+    bench.report("a", said(first, "c1"))
+    bench.report("a", said(first, "c1", "ready"))
+    assert bench.run().start_at is not None
+    begin = bench.run().start_at
+    for _ in range(7):
+        bench.tick(1)
+        bench.report("a", said(first, "c1", "running", snapshot=bench.now))
+    assert len(bench.offers) == 1
+    while bench.now < begin + 8 * SECOND:
+        bench.tick(0.5)
+        bench.report("a", said(first, "c1", "running", snapshot=bench.now))
+    assert [offer.step for offer in bench.offers] == ["only", "late"]
+    bench.report("a", said(first, "c1", "running", snapshot=bench.now), said(bench.offers[1], "c2"))
+    assert bench.order("a", "c2").start_at == begin
+
+
+def test_echo_carries_the_last_report_for_the_clock(bench: Bench) -> None:
+    bench.now = 5 * SECOND
+    bench.report("a", sent_at=123)
+    echo = bench.controls["a"].echo
+    assert echo is not None
+    assert (echo.report_sequence, echo.report_sent_at, echo.report_received_at) == (1, 123, 5 * SECOND)
+    assert bench.controls["a"].epoch == 3 and bench.controls["a"].applied == 1
+
+
+def test_a_report_of_a_former_life_is_ignored(bench: Bench) -> None:
+    bench.report("a")
+    bench.report("a", incarnation="second", hello=Hello("1", "a", 2), sequence=1)
+    assert bench.cluster.workers["a"].incarnation == "second"
+    bench.report("a", sequence=9)
+    assert bench.cluster.workers["a"].incarnation == "second"
