@@ -27,7 +27,9 @@ USERS_OF_A_SHARD = 1000
 MOST_WORKERS = 10_000
 ITERATIONS_MAX_TIME_NS = 600_000_000_000
 STEP_NAME = STAGE_NAME
-_NO_ITEM = -1
+
+CheckFile = Callable[[str, str], Sequence[str]]
+"""(``data`` or ``ca``, name in the plan) to the columns of a data file; raises ValueError for what is no such file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,27 +192,27 @@ def load_plan(
     project: str = "",
     lines: Lines | None = None,
     prefix: Path = (),
-    columns: Mapping[str, Sequence[str]] | None = None,
+    check_file: CheckFile | None = None,
     check_jmespath: Callable[[str], str | None] | None = None,
 ) -> Plan:
     """Check a plan; raises PlanError with every problem.
 
     ``env`` is ``--set`` over the run's environment. ``lines`` and ``prefix`` say where in a file the document stands.
-    ``columns`` are those of each data file that could be read, by its name in the plan; without an entry a column is
-    not checked. ``check_jmespath`` says what is wrong with an expression, or None.
+    ``check_file`` is asked about every file; without it, files and columns are not checked. ``check_jmespath`` says
+    what is wrong with an expression, or None.
     """
     reading = Reading(lines=lines or {}, check_jmespath=check_jmespath)
     at = At(reading, prefix, {})
     plan = None
     if check_shape(dict(env or {}), at.down("env")) and check_shape(document, at):
-        plan = _read_plan(document, env or {}, columns, project, at)
+        plan = _read_plan(document, env or {}, check_file, project, at)
     if reading.problems or plan is None:
         raise PlanError(reading.problems)
     return plan
 
 
 def _read_plan(
-    document: object, run_env: Mapping[str, object], columns: Mapping[str, Sequence[str]] | None, project: str, at: At
+    document: object, run_env: Mapping[str, object], check_file: CheckFile | None, project: str, at: At
 ) -> Plan | None:
     if not isinstance(document, dict):
         at.problem(f"not a plan (a mapping with `steps`): {shown(document)}")
@@ -221,7 +223,7 @@ def _read_plan(
     found = PLAN.read(document, at)
     raw_steps = found["steps"] or []
     steps = [
-        _read_step(raw, index, found["seed"] or 0, columns, at.down("steps").down(index))
+        _read_step(raw, index, found["seed"] or 0, check_file, at.down("steps").down(index))
         for index, raw in enumerate(raw_steps)
     ]
     _check_step_names(raw_steps, steps, at.down("steps"))
@@ -252,7 +254,7 @@ def _check_step_names(raw_steps: list[object], steps: list[Step | None], at: At)
         seen.setdefault(step.name, index)
 
 
-def _read_step(raw: object, index: int, seed: int, columns: Mapping[str, Sequence[str]] | None, at: At) -> Step | None:
+def _read_step(raw: object, index: int, seed: int, check_file: CheckFile | None, at: At) -> Step | None:
     """One step; None, reported, where something is wrong with it."""
     before = len(at.reading.problems)
     if not isinstance(raw, dict):
@@ -265,13 +267,15 @@ def _read_step(raw: object, index: int, seed: int, columns: Mapping[str, Sequenc
         at.down("env").down(name).warning("not used: the plan's or the run's value beats it")
     found = STEP.read(raw, at)
     data = None if "data" not in raw else DATA.read(raw["data"], at.down("data"))
-    names = _names(raw, data, columns)
+    names = _names(raw, data, check_file, at)
     if found["seed"] is not None:
         seed = found["seed"]
     load = read_load(raw.get("load", DEFAULT_LOAD), at.down("load"), seed)
     spec = None
     if "http" in raw:
         spec = read_http(raw["http"], data, At(at.reading, (*at.path, "http"), at.env, names))
+        if spec is not None:
+            _check_ca(spec, check_file, at)
     elif not any(key in STEP.later for key in raw):
         at.problem("needs an engine: http")
     if len(at.reading.problems) > before or load is None or spec is None:
@@ -281,14 +285,28 @@ def _read_step(raw: object, index: int, seed: int, columns: Mapping[str, Sequenc
     return step
 
 
-def _names(
-    raw: Mapping[str, Any], data: Mapping[str, Any] | None, columns: Mapping[str, Sequence[str]] | None
-) -> Names:
+def _names(raw: Mapping[str, Any], data: Mapping[str, Any] | None, check_file: CheckFile | None, at: At) -> Names:
+    """The run-time names of a step; a data file that can't be used is reported."""
     variables = extracted_variables(raw.get("http"))
     if "data" not in raw:
         return Names(frozenset(), variables)
-    known = (columns or {}).get(data["file"] or "") if data is not None else None
-    return Names(None if known is None else frozenset(known), variables)
+    columns = None
+    if data is not None and data["file"] is not None and check_file is not None:
+        try:
+            columns = frozenset(check_file("data", data["file"]))
+        except ValueError as error:
+            at.down("data").down("file").problem(str(error))
+    return Names(columns, variables)
+
+
+def _check_ca(spec: Mapping[str, Any], check_file: CheckFile | None, at: At) -> None:
+    ca = (spec["tls"] or {}).get("ca")
+    if ca is None or check_file is None:
+        return
+    try:
+        check_file("ca", ca)
+    except ValueError as error:
+        at.down("http").down("tls").down("ca").problem(str(error))
 
 
 def _made_step(found: Mapping[str, Any], index: int, spec: dict[str, Any], load: LoadPart, seed: int, at: At) -> Step:

@@ -144,7 +144,10 @@ def _check_expression(kind: str, expr: str, at: At) -> None:
 
 def _check_jmespath(expression: str, at: At) -> None:
     check = at.reading.check_jmespath
-    wrong = check(expression) if check is not None else None
+    try:
+        wrong = check(expression) if check is not None else None
+    except RecursionError:
+        wrong = "nested too deep"
     if wrong is not None:
         at.problem(f"not a JMESPath expression: {wrong}")
 

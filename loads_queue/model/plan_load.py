@@ -82,7 +82,7 @@ LOAD = Fields(
 )
 
 _FORMS = ("stages", "rate", "users", "cycles")
-_OPEN_ONLY = ("max_in_flight", "max_lateness", "arrivals")
+OPEN_ONLY = ("max_in_flight", "max_lateness", "arrivals")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _check_extras(given: Mapping[str, object], form: str | None, at: At) -> None
     first = stages[0] if isinstance(stages, list) and stages else None
     is_open = form == "rate" or (isinstance(first, dict) and "rate" in first)
     counted = not is_open and (form in (None, "cycles") or "iterations" in given)
-    for key in _OPEN_ONLY:
+    for key in OPEN_ONLY:
         if key in given and not is_open:
             at.down(key).problem("goes with rates only: users wait for one another's turns, and are never late")
     if is_open and "pace" in given:
