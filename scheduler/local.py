@@ -145,9 +145,11 @@ class LocalCluster:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None or issubclass(kind, Exception):
-            self.stop()
-        self.kill()
+        try:
+            if kind is None or issubclass(kind, Exception):
+                self.stop()
+        finally:
+            self.kill()
 
     def broker_url(self) -> str | None:
         """The broker's URL once it is ready."""
@@ -177,7 +179,8 @@ class LocalCluster:
         """Have every child end in order."""
         for name, timeout_s in _STOP_S.items():
             if name in self._children:
-                self._children.pop(name).stop(timeout_s)
+                self._children[name].stop(timeout_s)
+                del self._children[name]
 
     def kill(self) -> None:
         """End every child at once and remove the folder."""

@@ -1,0 +1,278 @@
+"""A plan on this machine, from its start to the files that say how it went.
+
+The parts run as child processes (``local``); this process only hands the job over, looks at the store twice a second
+and shows what it sees. Imports that cost time are made while the children start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loads_queue.model.plan import Plan
+
+from .interrupts import Interrupts, Leave
+from .local import BROKER, SCHEDULER, LocalCluster, LocalError, run_id
+
+if TYPE_CHECKING:
+    from .live import Screen
+    from .reader import Reader
+    from .view import RunView
+
+POLL_S = 0.5
+START_S = 30.0
+"""How long broker and scheduler may take to start, and a job to become a run."""
+AFTER_LOSS_S = 15.0
+"""How long to wait for the end of a run whose worker is gone: a lease, and some time."""
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+class OutputError(Exception):
+    """The files can't be written where they should be."""
+
+    exit_code = EXIT_USAGE
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What to run, and where its results go; ``env`` is ``--set``, ``files`` are the plan's by their names in it."""
+
+    plan: Plan
+    document: Mapping[str, Any]
+    files: Mapping[str, Path] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    workers: int | None = None
+    out: Path | None = None
+    quiet: bool = False
+
+    @property
+    def slots(self) -> int:
+        """As many as all shards of all steps need at once."""
+        return sum(self.plan.shards_of(step, None, self.workers) for step in self.plan.steps)
+
+
+def perform(request: RunRequest) -> int:
+    """Run it, show it, write its files; returns the exit code. Raises LocalError and OutputError."""
+    slots = request.slots
+    name = run_id()
+    out = request.out or Path("loads-results") / name
+    with _folder(out), Interrupts() as interrupts:
+        try:
+            with LocalCluster(slots) as cluster:
+                return _Running(request, name, out, cluster, interrupts).perform()
+        except Leave:
+            _say("loads: left at once; no results were written", error=True)
+            return EXIT_INTERRUPTED
+
+
+class _Running:
+    """One run under way."""
+
+    def __init__(
+        self, request: RunRequest, name: str, out: Path, cluster: LocalCluster, interrupts: Interrupts
+    ) -> None:
+        self.request = request
+        self.name = name
+        self.out = out
+        self.cluster = cluster
+        self.interrupts = interrupts
+        self.problems: list[str] = []
+        self.lost_at: float | None = None
+        """When the worker was found to have ended."""
+
+    def perform(self) -> int:
+        """From the job to the files."""
+        from . import live, output
+        from .reader import Reader
+
+        if not self._submit():
+            _say("loads: interrupted before the run began", error=True)
+            return EXIT_INTERRUPTED
+        console = output.console()
+        screen = live.screen_for(console, self.request.quiet)
+        reader = Reader(self.cluster.database)
+        try:
+            view = self._follow(reader, screen)
+        finally:
+            screen.close()
+            reader.close()
+        if view is None:
+            raise LocalError("\n".join(self.problems) or "the scheduler has not taken the job up")
+        return self._finish(view)
+
+    def _submit(self) -> bool:
+        """Store the files, hand the job over, and wait for the scheduler; False where it was interrupted first."""
+        from loads_queue.files import FileStore
+
+        store = FileStore(self.cluster.files)
+        files = {name: store.put(path) for name, path in self.request.files.items()}
+        if not self._await(self.cluster.broker_url, "broker"):
+            return False
+        broker = self.cluster.broker_url()
+        assert broker is not None
+        self.cluster.submit(
+            broker,
+            {
+                "id": self.name,
+                "plan": self.request.document,
+                "project": self.request.plan.project,
+                "env": self.request.env,
+                "files": files,
+                "owner": _user(),
+                "workers": self.request.workers,
+                "submitted_at": time.time_ns(),
+            },
+        )
+        return self._await(self.cluster.scheduler_ready, "scheduler")
+
+    def _await(self, ready: Any, what: str) -> bool:
+        """Wait until it is; raises LocalError after ``START_S``, or where a child ends."""
+        deadline = time.monotonic() + START_S
+        while not ready():
+            self.cluster.check()
+            if self.interrupts.count:
+                return False
+            if time.monotonic() > deadline:
+                raise LocalError(f"the {what} has not started within {START_S:.0f} s: is this machine overloaded?")
+            self.interrupts.wait(0.02)
+        return True
+
+    def _follow(self, reader: Reader, screen: Screen) -> RunView | None:
+        """Show the run until it is final; what is known of it where it can't become so."""
+        view: RunView | None = None
+        aborted = False
+        begun = time.monotonic()
+        while True:
+            looked = time.monotonic()
+            view = reader.run_view(self.name) or view
+            if view is not None:
+                screen.update(view)
+                if view.final:
+                    return view
+            if view is not None and not aborted and (self.interrupts.count or self.lost_at is not None):
+                aborted = True
+                reader.request_abort(self.name, _user() if self.interrupts.count else "the loss of the worker")
+                screen.say("Ending the run; Ctrl-C once more leaves at once, without results.")
+            if self._given_up(view, begun):
+                return view
+            self.interrupts.wait(max(POLL_S, 4 * (time.monotonic() - looked)))
+
+    def _given_up(self, view: RunView | None, begun: float) -> bool:
+        """Whether nothing more will come: a child is gone, or the job was never taken up."""
+        now = time.monotonic()
+        try:
+            self.cluster.check((BROKER, SCHEDULER))
+            if self.lost_at is None:
+                self.cluster.check()
+        except LocalError as error:
+            self.problems.append(str(error))
+            self.lost_at = self.lost_at or now
+            with contextlib.suppress(LocalError):
+                self.cluster.check((BROKER, SCHEDULER))
+                return False
+            return True
+        if self.lost_at is not None:
+            return now - self.lost_at > AFTER_LOSS_S
+        return view is None and now - begun > START_S
+
+    def _finish(self, view: RunView) -> int:
+        """Write the files and tell how it went."""
+        from . import output
+        from .results import summary
+        from .results_timeline import timeline_csv
+
+        view = replace(view, warnings=(*view.warnings, *(problem.splitlines()[0] for problem in self.problems)))
+        found = summary(view, interrupted=bool(self.interrupts.count))
+        files = (self.out / "summary.json", self.out / "timeline.csv")
+        text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        written = _write(files[0], text) and _write(files[1], timeline_csv(found["timeline"]))
+        for problem in self.problems + _endings(view):
+            _say(f"loads: {problem}", error=True)
+        console = output.console()
+        with _reader_may_be_gone():
+            if self.request.quiet:
+                console.print(output.verdict_line(found), soft_wrap=True)
+            else:
+                console.print(output.report(found, files if written else ()))
+        code: int = found["exit_code"]
+        return code if written else code or EXIT_USAGE
+
+
+def _endings(view: RunView) -> list[str]:
+    """What engines printed before they ended out of order."""
+    return [
+        f"{step.name}, shard {claim.shard}: {claim.end_cause}; it printed last:\n{_printable(claim.end_output)}"
+        for step in view.steps
+        for claim in step.claims
+        if claim.end_cause in ("crashed", "failed") and claim.end_output.strip()
+    ]
+
+
+def _printable(text: str) -> str:
+    from .words import clean
+
+    return "\n".join(f"  {clean(line)}" for line in text.splitlines()[-15:])
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def _say(text: str, error: bool = False) -> None:
+    with _reader_may_be_gone():
+        stream = sys.stderr if error else sys.stdout
+        stream.write(text + "\n")
+        stream.flush()
+
+
+@contextlib.contextmanager
+def _reader_may_be_gone() -> Iterator[None]:
+    """Go on where nobody reads our output any more (``| head``): the files are the result."""
+    try:
+        yield
+    except BrokenPipeError:
+        # What is still buffered would raise again at the interpreter's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _write(path: Path, text: str) -> bool:
+    """Write a file, whole or not at all; a failure is told and returned, since the run itself is over."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        _say(f"loads: can't write {path}: {error.strerror}", error=True)
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """Make the folder for the results before anything starts; where none came, take it away again."""
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK | os.X_OK):
+            raise PermissionError(13, os.strerror(13))
+    except OSError as error:
+        raise OutputError(f"can't write results to {out}: {error.strerror}: give --out DIR") from None
+    try:
+        yield
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
