@@ -89,8 +89,11 @@ class Queue(Protocol):
         JSON objects, as ``codec`` makes them, of at most ``MAX_BODY`` bytes. Raises QueueError, QueueMissing."""
         ...
 
-    def consume(self, name: str, prefetch: int, visibility_s: int = VISIBILITY_S) -> Consumer:
-        """A reader of a queue that was declared with that ``visibility_s``; it connects at its first receive."""
+    def consume(self, name: str, prefetch: int) -> Consumer:
+        """A reader of a queue, which this object should have declared (Redis has its ``visibility_s`` from there).
+
+        It connects at its first receive.
+        """
         ...
 
     def delete(self, name: str) -> None:
