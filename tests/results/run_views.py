@@ -1,0 +1,80 @@
+"""Runs as the store would show them, made by hand: rows and evidence in, the real ledger in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from hypothesis import strategies as st
+from loads.scheduler.view import ClaimView, RunView, StepView
+
+from loads_queue.model.ledger import SECOND, ClaimEvidence, ShardEvidence, shard_ledger
+from loads_queue.model.profile import OpenLoad, RateStage
+from loads_queue.model.summary import Row, Series
+
+STARTED_AT = 1_700_000_000 * SECOND
+OUTCOMES = ("ok", "failed", "interrupted", "dropped_in_flight", "dropped_late", "dropped_resource", "missed")
+
+
+def open_load(rate: int = 10, seconds: int = 3) -> OpenLoad:
+    """A constant rate with one stage called steady."""
+    return OpenLoad((RateStage(Fraction(rate), Fraction(rate), seconds * SECOND, "steady"),))
+
+
+def rows_of(outcomes: Sequence[tuple[str, int]], rate: int = 10, name: str = "GET /") -> tuple[Row, ...]:
+    """A row a second for arrivals with these (outcome, nanoseconds taken), one request each."""
+    rows: dict[int, Row] = {}
+    for arrival, (outcome, taken) in enumerate(outcomes):
+        row = rows.setdefault(arrival // rate, Row(arrival // rate))
+        setattr(row, outcome, getattr(row, outcome) + 1)
+        if outcome not in ("ok", "failed", "interrupted"):
+            continue
+        row.started, row.began, row.completed = row.started + 1, row.began + 1, row.completed + 1
+        row.lateness.record(taken // 100)
+        series = row.series.setdefault(name, Series())
+        series.attempted += 1
+        setattr(series, outcome, getattr(series, outcome) + 1)
+        if outcome != "interrupted":
+            row.iteration_response.record(taken)
+            series.response.record(taken)
+            series.service.record(taken // 2)
+            series.answered += 1
+            status = 200 if outcome == "ok" else 500
+            series.statuses[status] = series.statuses.get(status, 0) + 1
+            if outcome == "failed":
+                series.errors["status 500"] = series.errors.get("status 500", 0) + 1
+    return tuple(rows[second] for second in sorted(rows))
+
+
+def step_view(
+    rows: tuple[Row, ...], load: OpenLoad, name: str = "browse", index: int = 0, cause: str | None = "finished"
+) -> StepView:
+    """A step of one shard and one attempt, which ended with ``cause``."""
+    claim = ClaimEvidence(
+        attempt=1,
+        first=0,
+        next=sum(row.started + row.dropped + row.missed for row in rows),
+        started=sum(row.started for row in rows),
+        attempted=sum(series.attempted for row in rows for series in row.series.values()),
+        cause=cause,
+        rows=rows,
+    )
+    evidence = ShardEvidence("open", load.shard(0, 1), load.end_ns, claims=(claim,), over=cause is not None)
+    view = ClaimView("c1", "local", 0, 1, "ended" if cause else "running", end_cause=cause)
+    return StepView(name, index, "open", 1, load, rows=rows, ledger=shard_ledger(evidence), claims=(view,))
+
+
+def run_view(*steps: StepView, **more: object) -> RunView:
+    """A run that is over."""
+    given = {"state": "finished", "started_at": STARTED_AT, "ended_at": STARTED_AT + 4 * SECOND, **more}
+    return RunView("r1", "shop", "evening", "ann", steps=steps, **given)  # type: ignore[arg-type]
+
+
+def simple(outcomes: Sequence[str], rate: int = 10, taken: int = 5_000_000, **more: object) -> RunView:
+    """A run of one step whose arrivals all took the same time."""
+    load = open_load(rate, -(-len(outcomes) // rate))
+    return run_view(step_view(rows_of([(outcome, taken) for outcome in outcomes], rate), load), **more)
+
+
+outcomes = st.lists(st.tuples(st.sampled_from(OUTCOMES), st.integers(1, 10**12)), min_size=30, max_size=30)
+"""What became of each of the 30 arrivals of ``open_load()``."""
