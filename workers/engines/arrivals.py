@@ -1,0 +1,203 @@
+"""The open model: iterations start when the profile says so, whatever became of the ones before.
+
+Every arrival that the shard owns is decided about exactly once, in order: started, dropped (with the cause) or
+missed. What fell due without a permit is missed, and never caught up in a burst.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gevent.hub import RawGreenlet
+
+from loads_queue.model.profile import Change, OpenLoad, OpenShard
+
+from .clock import boottime_ns
+from .connection import Pool
+from .cookies import CookieJar
+from .datafile import Exhausted
+from .errors import Resource
+from .pacer import Alarm
+from .recorder import SECOND
+from .user import User
+from .variables import Visit
+from .world import World
+
+
+class Arrivals:
+    """The arrivals of one shard from number ``first`` on."""
+
+    kind = "open"
+
+    def __init__(self, world: World, load: OpenLoad, first: int, heard: int) -> None:
+        self._world = world
+        self._load = load
+        self._shard: OpenShard = load.shard(world.order.shard, world.order.shards)
+        self.next = first
+        self._zero = world.base + world.order.delay_ns
+        self._alarm: Alarm | None = None
+        self._stopped = False
+        self._heard = heard
+        self._pool = Pool(max(world.order.max_in_flight, 1))
+        self._idle: list[_Rider] = []
+        self._busy: set[_Rider] = set()
+        self._origin = next(world.scenario.origins(), None)
+        self._over = False
+
+    @property
+    def end_at(self) -> int:
+        """When nothing starts any more."""
+        return self._zero + self._load.end_ns
+
+    def begin(self) -> None:
+        """Pass over what fell due before the start was heard of, and go."""
+        self._pass_over(self._heard)
+        self.tick()
+
+    def settle(self) -> None:
+        """Decide about everything that is due by now, by the permit as it stands."""
+        if not self._stopped:
+            self.tick()
+
+    def tick(self) -> None:
+        """Decide about what is due, and wait for the next arrival."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        planned = self._shard.planned
+        while not self._stopped:
+            due = self.end_at if self.next >= planned else self._zero + self._shard.due(self.next)
+            now = boottime_ns()
+            if due > now:
+                self._alarm = self._world.pacer.at(due, self.tick)
+                return
+            if self.next >= planned:
+                self._world.load_over()
+                return
+            self._decide(due, now)
+
+    def _decide(self, due: int, now: int) -> None:
+        permit, recorder = self._world.permit, self._world.recorder
+        if now >= permit.until:
+            self._pass_over(now + 1)
+            return
+        number = self.next
+        if number >= permit.iterations:
+            recorder.drop("missed", due)
+        elif now - due > self._world.order.max_lateness_ns:
+            recorder.drop("dropped_late", due)
+        elif len(self._busy) >= self._world.order.max_in_flight:
+            recorder.drop("dropped_in_flight", due)
+        else:
+            self._start(number, due)
+            self._world.ask_for_more()
+            return
+        self.next = number + 1
+        self._world.ask_for_more()
+
+    def _start(self, number: int, due: int) -> None:
+        cluster_number = self._shard.number(number)
+        try:
+            row = self._world.row(cluster_number)
+        except Exhausted:
+            self._world.exhausted()
+            return
+        self.next = number + 1
+        rider = self._idle.pop() if self._idle else _Rider(self._world, self._pool, self._rest)
+        try:
+            rider.user.reserve(self._origin)
+        except (Resource, MemoryError):
+            self._idle.append(rider)
+            self._world.recorder.drop("dropped_resource", due)
+            return
+        visit = Visit(self._world.fixed, cluster_number, cluster_number, row, {}, True)
+        self._busy.add(rider)
+        rider.ride(visit, due)
+
+    def _rest(self, rider: _Rider) -> None:
+        self._busy.discard(rider)
+        self._idle.append(rider)
+        if self._stopped:
+            self._world.maybe_over()
+
+    def _pass_over(self, until: int) -> None:
+        """Count everything due before a time as missed, a second of the schedule at a time."""
+        shard, recorder, base = self._shard, self._world.recorder, self._world.base
+        last = shard.planned_by(until - self._zero) if until > self._zero else 0
+        while self.next < last:
+            second = recorder.second_of(self._zero + shard.due(self.next))
+            upto = min(last, shard.planned_by(base + (second + 1) * SECOND - self._zero))
+            recorder.drop("missed", base + second * SECOND, upto - self.next)
+            self.next = upto
+
+    def change(self, changes: Sequence[Change]) -> None:
+        """The profile has changed; changes are in its own time."""
+        self._load = self._load.changed(changes)
+        self._shard = self._load.shard(self._world.order.shard, self._world.order.shards)
+        if not self._stopped:
+            self.tick()
+
+    def stop(self) -> None:
+        """Nothing starts any more."""
+        self._stopped = True
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def interrupt(self) -> None:
+        """End what is in flight."""
+        for rider in list(self._busy):
+            rider.user.interrupt()
+
+    def settled_before(self, now: int) -> int:
+        """The second of the schedule before which nothing can be counted any more that is not under way."""
+        second = self._world.recorder.second_of(now)
+        if self.next < self._shard.planned and not self._stopped:
+            second = min(second, self._world.recorder.second_of(self._zero + self._shard.due(self.next)))
+        return second
+
+    def totals(self) -> dict[str, int | None]:
+        """Where the shard stands."""
+        return {"next": self.next, "users": 0, "remaining": 0, "held_from_ns": None, "covered_ns": 0}
+
+    def used(self) -> int:
+        """How much of the bound on iterations is used."""
+        return self.next if self.next < self._shard.planned else -1
+
+    def cover(self, now: int) -> None:
+        """Arrivals hold no users."""
+
+    def close(self) -> None:
+        """Give connections back."""
+        self._pool.close()
+
+
+class _Rider:
+    """A greenlet that takes one arrival after another."""
+
+    def __init__(self, world: World, pool: Pool, rest: Callable[[_Rider], None]) -> None:
+        self._world = world
+        self._rest = rest
+        self._job: tuple[Visit, int] | None = None
+        self.user = User(world.net, pool, world.recorder)
+        self._greenlet = RawGreenlet(self._loop, parent=world.hub)
+
+    def ride(self, visit: Visit, due: int) -> None:
+        """From the hub: run an iteration until it first waits."""
+        self._job = (visit, due)
+        self._greenlet.switch()
+
+    def _loop(self, *_: Any) -> None:
+        self.user.adopt()
+        world = self._world
+        with world.guard():
+            while True:
+                assert self._job is not None, "a rider is only resumed with a job"
+                visit, due = self._job
+                now = boottime_ns()
+                turn = world.recorder.start(due, due, now)
+                jar = CookieJar() if world.scenario.cookies else None
+                outcome = self.user.run(world.scenario, visit, turn, jar, {})
+                world.recorder.end(turn, outcome, boottime_ns())
+                self._rest(self)
+                world.hub.switch()

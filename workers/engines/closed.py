@@ -1,0 +1,198 @@
+"""The closed model with a duration: users by stages, each active when the profile says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from loads_queue.model.profile import Change, ClosedLoad, ClosedShard
+
+from .clock import boottime_ns
+from .datafile import Exhausted
+from .recorder import SECOND
+from .users import UserLoop, next_due
+from .world import World
+
+Span = tuple[int, int]
+
+
+class ClosedUsers:
+    """The users of one shard, held from when the start was heard of; ``first`` counts turns that others took."""
+
+    def __init__(self, world: World, load: ClosedLoad, first: int, heard: int) -> None:
+        self._world = world
+        self._load = load
+        self._shard: ClosedShard = load.shard(world.order.shard, world.order.shards)
+        self._zero = world.base + world.order.delay_ns
+        self._counter = first
+        self._held_from = self._covered = max(heard, self._zero)
+        self._stopped = False
+        self._active = 0
+        self._version = 0
+        self._loops: dict[int, UserLoop] = {}
+        self._spans: dict[int, tuple[int, tuple[Span, ...]]] = {}
+
+    @property
+    def end_at(self) -> int:
+        """When nothing starts any more."""
+        return self._zero + self._load.end_ns
+
+    def begin(self) -> None:
+        """Let every user that the shard will ever have wait for its time."""
+        self._world.pacer.at(self.end_at, self._end)
+        self._add_users()
+
+    def _add_users(self) -> None:
+        for number in self._shard.users():
+            if number not in self._loops:
+                self._loops[number] = UserLoop(self._world, number, self._live)
+                self._loops[number].start()
+
+    def _end(self) -> None:
+        if not self._stopped:
+            self._world.load_over()
+
+    def _span(self, number: int, now: int) -> Span | None:
+        """When a user is, or will next be, active."""
+        known = self._spans.get(number)
+        if known is None or known[0] != self._version:
+            zero = self._zero
+            spans = tuple((zero + start, zero + end) for start, end in self._load.active(number))
+            known = self._spans[number] = (self._version, spans)
+        return next((span for span in known[1] if now < span[1]), None)
+
+    def _live(self, loop: UserLoop) -> None:
+        while not self._stopped:
+            now = boottime_ns()
+            span = self._span(loop.number, now)
+            if span is None or now < span[0]:
+                loop.wait(None if span is None else span[0])
+                continue
+            self._enter(loop, span)
+            try:
+                self._turns(loop, max(span[0], self._held_from))
+            finally:
+                self._active -= 1
+                loop.leave()
+
+    def _enter(self, loop: UserLoop, span: Span) -> None:
+        loop.enter()
+        self._active += 1
+        self._world.recorder.users(self._world.recorder.second_of(boottime_ns()), self._active)
+        self._retire_after(loop, span[1])
+
+    def _retire_after(self, loop: UserLoop, end: int) -> None:
+        """A user that is no longer planned may finish its turn, for a time; at the load's end others see to that."""
+
+        def retire() -> None:
+            now = boottime_ns()
+            span = self._span(loop.number, now)
+            if span is None or now < span[0]:
+                loop.interrupt()
+            else:
+                self._retire_after(loop, span[1])
+
+        if end < self.end_at:
+            self._world.pacer.at(end + self._world.order.graceful_ramp_down_ns, retire)
+
+    def _turns(self, loop: UserLoop, begun: int) -> None:
+        pace = self._load.pace_ns
+        free = begun
+        while not self._stopped:
+            now = boottime_ns()
+            span = self._span(loop.number, now)
+            if span is None or now < span[0]:
+                return
+            due = free if pace is None else next_due(begun, pace, free)
+            if due > now:
+                loop.wait(min(due, span[1]))
+                continue
+            permit = self._world.permit
+            if now >= permit.until or self._counter >= permit.iterations:
+                loop.await_permit()
+                free = boottime_ns()
+                continue
+            try:
+                row = loop.row(self._counter)
+            except Exhausted:
+                self._world.exhausted()
+                return
+            self._counter += 1
+            self._world.ask_for_more()
+            loop.take_turn(due, row)
+            free = boottime_ns()
+
+    def settle(self) -> None:
+        """Count what was held; where the permit had ended, nobody was held since."""
+        now = boottime_ns()
+        self.cover(now)
+        if not self._stopped and now > max(self._world.permit.until, self._covered):
+            if self._covered == self._held_from:
+                self._held_from = now
+            self._covered = now
+
+    def cover(self, now: int) -> None:
+        """Count the user-time held up to now, and how many users there were."""
+        if self._stopped:
+            return
+        base, recorder = self._world.base, self._world.recorder
+        limit = min(now, self._world.permit.until, self.end_at)
+        while self._covered < limit:
+            second = recorder.second_of(self._covered)
+            upto = min(limit, base + (second + 1) * SECOND)
+            recorder.hold(second, self._shard.user_ns(self._covered - self._zero, upto - self._zero))
+            recorder.users(second, self._active)
+            self._covered = upto
+
+    def change(self, changes: Sequence[Change]) -> None:
+        """The profile has changed; changes are in its own time."""
+        self.cover(boottime_ns())
+        self._load = self._load.changed(changes)
+        self._shard = self._load.shard(self._world.order.shard, self._world.order.shards)
+        self._version += 1
+        self._spans.clear()
+        if self._stopped:
+            return
+        self._add_users()
+        now = boottime_ns()
+        for loop in list(self._loops.values()):
+            span = self._span(loop.number, now)
+            if loop.busy:
+                self._retire_after(loop, now if span is None or now < span[0] else span[1])
+            loop.nudge()
+
+    def stop(self) -> None:
+        """Nothing starts any more."""
+        self.cover(boottime_ns())
+        self._stopped = True
+        for loop in list(self._loops.values()):
+            loop.nudge()
+
+    def interrupt(self) -> None:
+        """End what is in flight."""
+        for loop in list(self._loops.values()):
+            loop.interrupt()
+
+    def settled_before(self, now: int) -> int:
+        """The second before which nothing can be counted any more that is not under way."""
+        recorder = self._world.recorder
+        if self._stopped:
+            return recorder.second_of(now)
+        return recorder.second_of(min(now, max(self._covered, self._zero)))
+
+    def totals(self) -> dict[str, int | None]:
+        """Where the shard stands."""
+        base = self._world.base
+        return {
+            "next": None,
+            "users": self._active,
+            "remaining": 0,
+            "held_from_ns": self._held_from - base,
+            "covered_ns": max(0, self._covered - base),
+        }
+
+    def used(self) -> int:
+        """How much of the bound on iterations is used."""
+        return self._counter
+
+    def close(self) -> None:
+        """Users give their own things back."""

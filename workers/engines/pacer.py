@@ -1,0 +1,154 @@
+"""Callbacks at absolute times of CLOCK_BOOTTIME, to about 0.1 ms.
+
+A timerfd watched by gevent's loop is several times more punctual than the loop's own timers, whose waits are rounded
+up to milliseconds. Where the C library has none (outside Linux), a loop timer serves instead. Nothing here sleeps,
+and callbacks run in the hub: they must not block.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import heapq
+import os
+from collections.abc import Callable
+from typing import Any
+
+from .clock import BOOTTIME, boottime_ns
+
+_TFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
+_TFD_TIMER_ABSTIME = 1
+_READ = 1
+
+
+class Alarm:
+    """A callback to come; ``cancel`` forgets it."""
+
+    __slots__ = ("callback", "due", "number")
+
+    def __init__(self, due: int, number: int, callback: Callable[[], object] | None) -> None:
+        self.due = due
+        self.number = number
+        self.callback = callback
+
+    def cancel(self) -> None:
+        """Never call it; harmless after it was called."""
+        self.callback = None
+
+    def __lt__(self, other: Alarm) -> bool:
+        return (self.due, self.number) < (other.due, other.number)
+
+
+class Pacer:
+    """The alarms of one engine; ``lag_ns`` is how late the latest one came since ``take_lag``."""
+
+    def __init__(self, loop: Any) -> None:
+        self._heap: list[Alarm] = []
+        self._count = 0
+        self._armed: int | None = None
+        self._lag = 0
+        self._timer = _open_timer(loop, self._fire)
+
+    def at(self, due: int, callback: Callable[[], object]) -> Alarm:
+        """Call back at a time of CLOCK_BOOTTIME in nanoseconds, soon if it has passed."""
+        self._count += 1
+        alarm = Alarm(due, self._count, callback)
+        heapq.heappush(self._heap, alarm)
+        if self._armed is None or due < self._armed:
+            self._arm(due)
+        return alarm
+
+    def take_lag(self) -> int:
+        """The greatest lateness of an alarm in nanoseconds since the last call."""
+        lag, self._lag = self._lag, 0
+        return lag
+
+    def close(self) -> None:
+        """Forget every alarm and give the timer back."""
+        self._heap.clear()
+        self._timer.close()
+
+    def _arm(self, due: int) -> None:
+        self._armed = due
+        self._timer.set(due)
+
+    def _fire(self) -> None:
+        self._armed = None
+        now = boottime_ns()
+        heap = self._heap
+        while heap and (heap[0].due <= now or heap[0].callback is None):
+            alarm = heapq.heappop(heap)
+            if alarm.callback is not None:
+                callback, alarm.callback = alarm.callback, None
+                if now - alarm.due > self._lag:
+                    self._lag = now - alarm.due
+                callback()
+                now = boottime_ns()
+        if heap and (self._armed is None or heap[0].due < self._armed):
+            self._arm(heap[0].due)
+
+
+class _Spec(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_long) for name in ("interval_s", "interval_ns", "value_s", "value_ns"))
+
+
+class _TimerFd:
+    """A Linux timerfd, watched by the loop."""
+
+    def __init__(self, loop: Any, library: Any, callback: Callable[[], None]) -> None:
+        self._settime = library.timerfd_settime
+        self._fd: int = library.timerfd_create(BOOTTIME, _TFD_FLAGS)
+        if self._fd < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_create failed")
+        self._callback = callback
+        self._watcher = loop.io(self._fd, _READ)
+        self._watcher.start(self._ring)
+
+    def set(self, due: int) -> None:
+        """Ring at a time of CLOCK_BOOTTIME; 0 would disarm it, so the past becomes 1 ns after the start."""
+        seconds, nanoseconds = divmod(max(due, 1), 1_000_000_000)
+        self._settime(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(_Spec(0, 0, seconds, nanoseconds)), None)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        self._watcher.stop()
+        self._watcher.close()
+        os.close(self._fd)
+
+    def _ring(self) -> None:
+        try:
+            os.read(self._fd, 8)
+        except BlockingIOError:
+            return  # It was set anew between the wake-up and this read.
+        self._callback()
+
+
+class _LoopTimer:
+    """The loop's own timer, where there is no timerfd."""
+
+    def __init__(self, loop: Any, callback: Callable[[], None]) -> None:
+        self._loop = loop
+        self._callback = callback
+        self._timer: Any = None
+
+    def set(self, due: int) -> None:
+        """Ring at a time of the engine's clock."""
+        self.close()
+        self._timer = self._loop.timer(max(0.0, (due - boottime_ns()) / 1e9))
+        self._timer.start(self._callback)
+
+    def close(self) -> None:
+        """Stop ringing."""
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.close()
+            self._timer = None
+
+
+def _open_timer(loop: Any, callback: Callable[[], None]) -> _TimerFd | _LoopTimer:
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "timerfd_create"):
+        return _LoopTimer(loop, callback)
+    try:
+        return _TimerFd(loop, library, callback)
+    except OSError:
+        return _LoopTimer(loop, callback)

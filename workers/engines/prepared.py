@@ -1,0 +1,208 @@
+"""A request of the plan made ready: what is the same for everyone is rendered, checked and encoded once.
+
+``PreparedRequest.build`` gives what is to be sent for one iteration, or raises Refused: a value that would break out
+of its place in the request (a line break in a header) never reaches a socket.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote_plus
+
+from loads_queue.model.scenario import Auth, Body, HttpScenario, Request
+from loads_queue.model.template import Template, to_text
+
+from . import urls
+from .http1 import header_line, request_line
+from .urls import Origin, Url
+from .variables import Fixed, Visit
+
+Headers = tuple[tuple[str, str], ...]
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
+_OF_BODY = frozenset({"content-type", "content-encoding", "content-language", "content-location"})
+_OF_ORIGIN = frozenset({"authorization", "cookie", "host", "proxy-authorization"})
+USER_AGENT = "loads-cluster"
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """One request to be sent: ``head`` is its request line and headers, without cookies and the blank line."""
+
+    method: str
+    url: Url
+    headers: Headers
+    body: bytes
+    head: bytes = b""
+    wire: bytes = b""
+    """All of it, where no cookie is to be added."""
+    cookie: str = ""
+    """The plan's own Cookie header."""
+    closing: bool = False
+    """The plan asks for ``Connection: close``."""
+
+    def __post_init__(self) -> None:
+        self.cookie = next((value for name, value in self.headers if name.lower() == "cookie"), "")
+        self.closing = any(name.lower() == "connection" and "close" in value.lower() for name, value in self.headers)
+        given = {name.lower() for name, _ in self.headers}
+        lines = [request_line(self.method, self.url.target)]
+        if "host" not in given:
+            lines.append(header_line("Host", self.url.origin.authority))
+        lines.extend(header_line(name, value) for name, value in self.headers if name.lower() != "cookie")
+        if self.body or self.method in _WITH_BODY:
+            lines.append(f"Content-Length: {len(self.body)}\r\n")
+        self.head = "".join(lines).encode()
+        self.wire = self.with_cookies(self.cookie)
+
+    def with_cookies(self, cookies: str) -> bytes:
+        """The request's bytes with a Cookie header, where there is one."""
+        line = header_line("Cookie", cookies).encode() if cookies else b""
+        return self.head + line + b"\r\n" + self.body
+
+    def redirected(self, status: int, location: str) -> Outgoing:
+        """The request that follows a redirect, as browsers do it; raises Refused."""
+        url = urls.join(self.url, location)
+        to_get = (status == 303 and self.method != "HEAD") or (status in (301, 302) and self.method == "POST")
+        dropped = _OF_BODY if to_get else frozenset[str]()
+        if url.origin != self.url.origin:
+            dropped |= _OF_ORIGIN
+        headers = tuple(pair for pair in self.headers if pair[0].lower() not in dropped)
+        return Outgoing("GET" if to_get else self.method, url, headers, b"" if to_get else self.body)
+
+
+class PreparedRequest:
+    """A request of the plan; ``spec`` is what the plan says of it."""
+
+    __slots__ = ("_auth", "_base", "_body", "_fixed", "_headers", "_url", "keep_body", "spec", "timeout_ns")
+
+    def __init__(self, scenario: HttpScenario, spec: Request) -> None:
+        self.spec = spec
+        self.timeout_ns = spec.timeout_ns if spec.timeout_ns is not None else scenario.timeout_ns
+        self.keep_body = (
+            spec.check.body is not None
+            or bool(spec.check.json)
+            or any(extract.kind != "header" for extract in spec.extract)
+        )
+        self._base = urls.parse(scenario.base_url).origin if scenario.base_url else None
+        self._url = Template.parse(spec.url)
+        self._headers = [(name, Template.parse(value)) for name, value in _merged(scenario.headers, spec.headers)]
+        self._auth = _auth_template(spec.auth or scenario.auth)
+        self._body = _BodyMaker(spec.body)
+        self._fixed: Outgoing | None = None
+        texts = [self._url, *(value for _, value in self._headers), *self._auth]
+        if self._body.fixed and all(text.literal is not None for text in texts):
+            self._fixed = self._make(_NOBODY)
+
+    def origin(self) -> Origin | None:
+        """Where it goes, as far as that is known beforehand."""
+        return self._fixed.url.origin if self._fixed is not None else self._base
+
+    def build(self, visit: Visit) -> Outgoing:
+        """What is to be sent for one iteration; raises Refused."""
+        return self._fixed if self._fixed is not None else self._make(visit)
+
+    def _make(self, visit: Visit) -> Outgoing:
+        resolve = visit.resolve
+        url = urls.below(self._base, self._url.text(resolve))
+        headers = [(name, value.text(resolve)) for name, value in self._headers]
+        given = {name.lower() for name, _ in headers}
+        if self._auth and "authorization" not in given:
+            headers.append(("Authorization", _authorization([part.text(resolve) for part in self._auth])))
+        if self._body.type and "content-type" not in given:
+            headers.append(("Content-Type", self._body.type))
+        return Outgoing(self.spec.method, url, tuple(headers), self._body.make(visit))
+
+
+class _BodyMaker:
+    """Makes the body of a request."""
+
+    __slots__ = ("_bytes", "_kind", "_template", "fixed", "type")
+
+    def __init__(self, body: Body | None) -> None:
+        self._kind = body.kind if body is not None else ""
+        self.type = _TYPES.get(self._kind, "")
+        self._template: Any = None if body is None else _parsed(body.value)
+        self._bytes: bytes | None = None
+        self.fixed = not _has_names(self._template)
+        if self.fixed:
+            self._bytes = self.make(_NOBODY)
+
+    def make(self, visit: Visit) -> bytes:
+        """The body's bytes for one iteration; raises Refused."""
+        if self._bytes is not None:
+            return self._bytes
+        if not self._kind:
+            return b""
+        value = _rendered(self._template, visit)
+        if self._kind == "json":
+            text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        elif self._kind == "form":
+            text = "&".join(f"{_form(name)}={_form(content)}" for name, content in value)
+        else:
+            text = to_text(value)
+        return text.encode("utf-8", "surrogatepass")
+
+
+def _form(value: object) -> str:
+    return quote_plus(to_text(value), errors="surrogatepass")
+
+
+def _parsed(value: Any) -> Any:
+    """A JSON value with its texts as templates."""
+    if isinstance(value, str):
+        return Template.parse(value)
+    if isinstance(value, Mapping):
+        return {name: _parsed(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_parsed(item) for item in value]
+    return value
+
+
+def _has_names(value: Any) -> bool:
+    if isinstance(value, Template):
+        return value.literal is None
+    if isinstance(value, dict):
+        return any(_has_names(item) for item in value.values())
+    return isinstance(value, list) and any(_has_names(item) for item in value)
+
+
+def _rendered(value: Any, visit: Visit) -> Any:
+    if isinstance(value, Template):
+        return value.render(visit.resolve)
+    if isinstance(value, dict):
+        return {name: _rendered(item, visit) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_rendered(item, visit) for item in value]
+    return value
+
+
+def _merged(common: Headers, own: Headers) -> Headers:
+    """A request's headers: its own beat the step's, which beat the engine's."""
+    found: Headers = ()
+    for headers in ((("User-Agent", USER_AGENT), ("Accept-Encoding", "gzip, deflate")), common, own):
+        names = {name.lower() for name, _ in headers}
+        found = (*(pair for pair in found if pair[0].lower() not in names), *headers)
+    for name, _ in found:
+        if name.lower() in ("content-length", "transfer-encoding"):
+            raise ValueError(f"headers: {name} is set by the engine")
+    return found
+
+
+def _auth_template(auth: Auth | None) -> list[Template]:
+    if auth is None:
+        return []
+    return [Template.parse(text) for text in (auth.basic or (auth.bearer or "",))]
+
+
+def _authorization(parts: list[str]) -> str:
+    if len(parts) == 1:
+        return f"Bearer {parts[0]}"
+    return "Basic " + base64.b64encode(":".join(parts).encode()).decode()
+
+
+_NOBODY = Visit(Fixed(), 0, 0, {}, {}, False)
+"""Whom fixed texts are rendered for: they ask for nothing."""

@@ -1,0 +1,258 @@
+"""Counts: every iteration and request that the engine begins ends in exactly one column of exactly one row.
+
+Rows are kept by second of the schedule and are absolute: a row is handed out again, whole, whenever it has changed,
+and forgotten once nothing can change it any more, so that memory stays flat over hours. Names are bounded too: what
+a cap leaves over is counted under ``OTHER``. No clock here; all times are CLOCK_BOOTTIME nanoseconds given by others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loads_queue.model.summary import OTHER, Row, Series
+
+from .exchange import Exchange
+
+SECOND = 1_000_000_000
+MOST_SERIES = 500
+MOST_ERRORS = 100
+MOST_CHECKS = 200
+
+
+class LiveRow:
+    """A row and how many of its iterations and requests are under way."""
+
+    __slots__ = ("dirty", "open", "row")
+
+    def __init__(self, second: int) -> None:
+        self.row = Row(second=second)
+        self.open = 0
+        self.dirty = True
+
+
+class _LiveSeries:
+    """A series of one row."""
+
+    __slots__ = ("live", "series")
+
+    def __init__(self, live: LiveRow, series: Series) -> None:
+        self.live = live
+        self.series = series
+
+
+class Turn:
+    """An iteration under way."""
+
+    __slots__ = ("due", "first_sent", "last_ended", "live", "started")
+
+    def __init__(self, live: LiveRow, due: int, started: int) -> None:
+        self.live = live
+        self.due = due
+        self.started = started
+        self.first_sent = 0
+        self.last_ended = 0
+
+
+class Recorder:
+    """The rows of one claim. ``base`` is when the run's schedule began."""
+
+    def __init__(self, base: int) -> None:
+        self.base = base
+        self.started = 0
+        self.attempted = 0
+        """Requests that stand in rows: sent, or ended without."""
+        self.dropped = 0
+        self.in_flight = 0
+        self._rows: dict[int, LiveRow] = {}
+        self._series: dict[tuple[int, str], _LiveSeries] = {}
+        self._names: set[str] = set()
+        self._errors: set[str] = set()
+        self._checks: set[str] = set()
+
+    def second_of(self, at: int) -> int:
+        """The second of the schedule that a time lies in; what came before it counts as its first."""
+        return max(0, (at - self.base) // SECOND)
+
+    def live(self, second: int) -> LiveRow:
+        """The row of a second, made where there is none, as one that is about to change."""
+        live = self._rows.get(second)
+        if live is None:
+            live = self._rows[second] = LiveRow(second)
+        live.dirty = True
+        return live
+
+    def start(self, key: int, due: int, now: int) -> Turn:
+        """An iteration begins; it is counted in the second of ``key`` (its due time, or its start for users)."""
+        live = self.live(self.second_of(key))
+        live.open += 1
+        live.row.started += 1
+        live.row.in_flight += 1
+        live.row.lateness.record(now - due)
+        self.live(self.second_of(now)).row.began += 1
+        self.started += 1
+        self.in_flight += 1
+        return Turn(live, due, now)
+
+    def end(self, turn: Turn, outcome: str, now: int) -> None:
+        """An iteration ends as ``ok``, ``failed`` or ``interrupted``."""
+        live = turn.live
+        row = live.row
+        live.dirty = True
+        live.open -= 1
+        row.in_flight -= 1
+        self.in_flight -= 1
+        if outcome == "interrupted":
+            row.interrupted += 1
+            return
+        if outcome == "ok":
+            row.ok += 1
+        else:
+            row.failed += 1
+        self.live(self.second_of(now)).row.completed += 1
+        row.iteration_response.record(now - turn.due)
+        row.iteration_service.record((turn.last_ended or now) - (turn.first_sent or turn.started))
+
+    def drop(self, column: str, due: int, count: int = 1) -> None:
+        """Arrivals that were not started: ``dropped_in_flight``, ``dropped_late``, ``dropped_resource``, ``missed``."""
+        row = self.live(self.second_of(due)).row
+        setattr(row, column, getattr(row, column) + count)
+        self.dropped += count
+
+    def users(self, second: int, count: int) -> None:
+        """So many users were active at once at some time of a second."""
+        live = self._rows.get(second)
+        if live is None or live.row.users < count:
+            self.live(second).row.users = count
+
+    def hold(self, second: int, held_ns: int) -> None:
+        """Planned user-time that was held."""
+        if held_ns:
+            self.live(second).row.held_ns += held_ns
+
+    def sent(self, x: Exchange) -> None:
+        """The first byte of a request was written, at ``x.sent``."""
+        found = self._open_series(x, x.sent)
+        found.live.open += 1
+        series = found.series
+        series.attempted += 1
+        series.in_flight += 1
+        if x.hop:
+            series.redirects += 1
+        x.series = found
+
+    def unsend(self, x: Exchange) -> None:
+        """Not one byte was written after all: the request will be counted where it ends."""
+        found = x.series
+        assert isinstance(found, _LiveSeries), "only what was sent is taken back"
+        found.live.open -= 1
+        found.live.dirty = True
+        found.series.attempted -= 1
+        found.series.in_flight -= 1
+        if x.hop:
+            found.series.redirects -= 1
+        self.attempted -= 1
+        x.sent = 0
+        x.series = None
+
+    def settle(self, x: Exchange) -> None:
+        """A request is over and judged: ok, or failed for ``x.error``."""
+        found = self._closed_series(x)
+        series = found.series
+        if x.error is None:
+            series.ok += 1
+        else:
+            series.failed += 1
+            _count(series.errors, self._errors, x.error, MOST_ERRORS)
+        if x.checks is not None:
+            self._take_checks(series, x.checks)
+        series.response.record(x.ended - x.due)
+        if x.sent:
+            series.service.record(x.ended - x.sent)
+
+    def interrupt(self, x: Exchange) -> None:
+        """A request was cut off by the end of its run."""
+        self._closed_series(x).series.interrupted += 1
+
+    def _closed_series(self, x: Exchange) -> _LiveSeries:
+        found = x.series
+        if isinstance(found, _LiveSeries):
+            found.live.dirty = True
+            found.live.open -= 1
+            found.series.in_flight -= 1
+        else:
+            found = self._open_series(x, x.ended)
+            found.series.attempted += 1
+            found.series.unsent += 1
+            if x.hop:
+                found.series.redirects += 1
+        series = found.series
+        if x.status is not None:
+            series.answered += 1
+            status = x.status
+            series.statuses[status] = series.statuses.get(status, 0) + 1
+        series.bytes_in += x.bytes_in
+        series.bytes_out += x.bytes_out
+        x.series = None
+        return found
+
+    def _open_series(self, x: Exchange, at: int) -> _LiveSeries:
+        self.attempted += 1
+        second = self.second_of(at)
+        found = self._series.get((second, x.name))
+        if found is None:
+            name = x.name
+            if name not in self._names:
+                if len(self._names) >= MOST_SERIES:
+                    name = OTHER
+                else:
+                    self._names.add(name)
+            live = self.live(second)
+            found = _LiveSeries(live, live.row.series.setdefault(name, Series()))
+            self._series[second, x.name] = found
+        found.live.dirty = True
+        return found
+
+    def _take_checks(self, series: Series, checks: list[tuple[str, bool]]) -> None:
+        for name, passed in checks:
+            counts = series.checks.get(name)
+            if counts is None:
+                if name not in self._checks:
+                    if len(self._checks) >= MOST_CHECKS:
+                        name = OTHER
+                    else:
+                        self._checks.add(name)
+                counts = series.checks.setdefault(name, [0, 0])
+            counts[0 if passed else 1] += 1
+
+    def take(self, settled: int) -> list[dict[str, Any]]:
+        """The rows that have changed since the last call, by second.
+
+        Rows of seconds below ``settled``, in which nothing can begin any more, are forgotten once nothing of them is
+        under way.
+        """
+        out = []
+        for second in sorted(self._rows):
+            live = self._rows[second]
+            if live.dirty:
+                out.append(live.row.to_wire())
+                live.dirty = False
+            if second < settled and not live.open:
+                self._forget(second)
+        return out
+
+    def _forget(self, second: int) -> None:
+        live = self._rows.pop(second)
+        for name in live.row.series:
+            self._series.pop((second, name), None)
+        if OTHER in live.row.series:
+            for key in [key for key in self._series if key[0] == second]:
+                del self._series[key]
+
+
+def _count(counts: dict[str, int], known: set[str], name: str, most: int) -> None:
+    if name not in known:
+        if len(known) >= most:
+            name = OTHER
+        else:
+            known.add(name)
+    counts[name] = counts.get(name, 0) + 1
