@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 from loads.workers.agent_events import (
@@ -50,7 +52,7 @@ class Law:
 def orders(world: World, position: int) -> Control:
     """The Controls of one life, in their order: undecided, granted, waiting, running, changed, stopping."""
     start = world.now + 10 * SECOND + 1_700_000_000 * SECOND
-    run = {"action": "run", "start_at": start}
+    run: dict[str, Any] = {"action": "run", "start_at": start}
     stages = (
         (), (world.order(),), (world.order(),), (world.order(**run),), (world.order(**run),),
         (world.order(**run, changes=((0, 2, 1),)),), (world.order(**run, changes=((0, 2, 1),)),),
@@ -59,10 +61,10 @@ def orders(world: World, position: int) -> Control:
     return world.build(*stages[position], revision=position + 1, applied=0, echo=None)
 
 
-def outcome(world: World) -> tuple[object, ...]:
+def outcome(world: World) -> tuple[str, list[str], int, int]:
     claim = world.state.claims["claim1"]
     told = [line["type"] for line in world.lines() if line["type"] in ("start", "stop")]
-    return claim.state, told, world.state.revision, len(of(StartEngine, world.commands))
+    return claim.state.value, told, world.state.revision, len(of(StartEngine, world.commands))
 
 
 @given(st.lists(st.integers(0, 7), max_size=40), st.data())

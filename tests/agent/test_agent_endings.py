@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from loads.workers.agent_events import Exit, KillEngine, Publish, SetPrefetch, Terminate, Tick
 
@@ -81,7 +83,7 @@ def test_a_failure_that_the_engine_explains_keeps_its_output() -> None:
         {"type": "ready"},
     ],
 )
-def test_an_engine_that_talks_nonsense_is_ended(line: dict[str, object]) -> None:
+def test_an_engine_that_talks_nonsense_is_ended(line: dict[str, Any]) -> None:
     world = World()
     world.running()
     assert of(KillEngine, world.line(**line)) == [KillEngine("claim1", "KILL")]

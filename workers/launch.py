@@ -1,0 +1,138 @@
+"""Wires a worker's process together: settings from the environment, signals, folder, queue, service.
+
+The process must have been monkey-patched by gevent before this is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import gevent
+from gevent.os import make_nonblocking, nb_read
+
+from loads_queue.files import FileStore
+from loads_queue.messages import Hello, control_queue
+from loads_queue.queue import Queue, QueueError, connect, find_broker, home_folder
+
+from .agent_state import Settings
+from .engine_pool import EnginePool
+from .engine_process import PidFiles
+from .logs import configure
+from .service import Service
+
+log = logging.getLogger("loads.worker")
+
+
+class WorkerError(Exception):
+    """A worker can't begin; the text says what to do."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command's options; None is the default of each."""
+
+    broker: str | None = None
+    slots: int | None = None
+    name: str | None = None
+    region: str = "any"
+    files: Path | None = None
+    parent_fd: int | None = None
+    log_format: str = "text"
+
+
+def launch(options: Options) -> int:
+    """Be a worker until told to end; returns the exit status. Raises WorkerError and QueueError."""
+    configure(options.log_format)
+    broker = options.broker or find_broker()
+    if broker is None:
+        raise WorkerError("no broker: give --broker URL, set LOADS_BROKER, or start `loads broker` here", 4)
+    environ = dict(os.environ)
+    home = home_folder(environ)
+    name = options.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    slots = options.slots or len(os.sched_getaffinity(0))
+    hello = Hello(version("loads-cluster"), socket.gethostname(), os.getpid(), region=options.region)
+    settings = Settings(name, secrets.token_hex(8), hello, slots, lambda: secrets.token_hex(8))
+    with _own_folder(home, name, broker) as folder:
+        pids = PidFiles(folder / "engines")
+        for pid in pids.end_leftovers():
+            log.warning("ended engine process %d, which an earlier worker %s left behind", pid, name)
+        files = FileStore(options.files or home / "files")
+        queue = connect(broker)
+        service = Service(settings, queue, lambda tell: EnginePool(name, files, pids, environ, tell))
+        _listen(service, options.parent_fd)
+        try:
+            return service.run(lambda: _ready(name, slots))
+        finally:
+            if options.name is None:
+                _delete_queue(queue, name)
+            queue.close()
+
+
+def _ready(name: str, slots: int) -> None:
+    sys.stdout.write(json.dumps({"worker": name, "slots": slots}) + "\n")
+    sys.stdout.flush()
+    log.info("worker %s takes offers for %d slots", name, slots)
+
+
+def _listen(service: Service, parent_fd: int | None) -> None:
+    """Have signals, and the end of the parent, end the service."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, service.terminate)
+    if parent_fd is not None:
+        make_nonblocking(parent_fd)
+        gevent.spawn(_end_with_parent, parent_fd, service)
+
+
+def _end_with_parent(descriptor: int, service: Service) -> None:
+    while nb_read(descriptor, 1024):
+        pass
+    service.terminate(at_once=True)
+
+
+def _delete_queue(queue: Queue, name: str) -> None:
+    """A name that was made up is never used again, nor is its queue."""
+    try:
+        queue.delete(control_queue(name))
+    except QueueError as error:
+        log.info("queue %s stays: %s", control_queue(name), error)
+
+
+@contextlib.contextmanager
+def _own_folder(home: Path, name: str, broker: str) -> Iterator[Path]:
+    """The worker's folder, its alone as long as it lives; workers of other brokers may have the same name."""
+    if not name or not all(letter.isascii() and (letter.isalnum() or letter in "-_.") for letter in name):
+        raise WorkerError(f"not a worker's name: {name!r}: letters, digits, '-', '_' and '.'", 2)
+    folder = home / "workers" / f"{name}@{hashlib.sha256(broker.encode()).hexdigest()[:12]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise WorkerError(f"can't use {folder}: {error.strerror}: set LOADS_HOME to a folder of yours", 2) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise WorkerError(f"a worker named {name} runs here already: choose another --name", 2) from None
+    try:
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(lock)
