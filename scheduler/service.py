@@ -102,7 +102,7 @@ class Service:
         self._stopping = True
 
     def _read(self, name: str) -> None:
-        consumer = self.queue.consume(name, prefetch=100, visibility_s=20)
+        consumer = self.queue.consume(name, prefetch=100)
         try:
             while True:
                 try:
