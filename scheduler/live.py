@@ -23,8 +23,10 @@ from .live_data import Now, now_of
 from .view import RunView, WorkerView
 
 PLAIN_EVERY_S = 5.0
+_WIDTH, _LABEL = 80, 10
+_EQUATIONS = 6
 _ERRORS = 3
-_WORKERS = 2
+_WORKERS = 1
 _WARNINGS = 2
 
 
@@ -107,7 +109,7 @@ def plain_line(view: RunView, now: Now) -> str:
 
 
 class Terminal:
-    """A view that is redrawn in place; it takes 21 lines at most and goes away at the end."""
+    """A view that is redrawn in place; it takes 22 lines of 80 columns at most and goes away at the end."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
@@ -130,50 +132,35 @@ class Terminal:
 def picture(view: RunView, now: Now, footer: str) -> RenderableType:
     """The whole view, as tall whatever it has to say, so that it does not jump."""
     total, requests = now.ledger.total, now.ledger.requests
-    parts: list[RenderableType] = [_title(view), _bar(now), Text()]
-    parts.append(_facts(view, now))
-    parts += [
-        Text(),
-        _line("ledger", words.planned_equation(total)),
-        _line("", words.started_equation(total)),
-        _line("requests", words.requests_equation(requests)),
-        Text(),
+    equations = [
+        *_folded("ledger", words.planned_equation(total)),
+        *_folded("", words.started_equation(total)),
+        *_folded("requests", words.requests_equation(requests)),
     ]
-    parts += _padded(
-        [
-            _line("errors" if not number else "", f"{count:>9,}  {words.clean(text)}", "red")
-            for number, (text, count) in enumerate(now.errors[:_ERRORS])
-        ],
-        _line("errors", "none", "dim"),
-        _ERRORS,
-    )
-    workers = [worker for worker in view.workers if worker.slots]
-    parts += _padded(
-        [
-            _line("workers" if not number else "", _worker(worker, view))
-            for number, worker in enumerate(workers[:_WORKERS])
-        ],
-        _line("workers", "none yet", "dim"),
-        _WORKERS,
-    )
-    parts += _padded(
-        [
-            _line("warnings" if not number else "", words.clean(text), "yellow")
-            for number, text in enumerate(now.warnings[-_WARNINGS:])
-        ],
-        _line("warnings", "none", "dim"),
-        _WARNINGS,
-    )
+    parts: list[RenderableType] = [_title(view), _bar(now), Text(), *_facts(view, now), Text()]
+    parts += _padded(equations, _EQUATIONS)
+    parts.append(Text())
+    errors = [f"{count:>9,}  {words.clean(text)}" for text, count in now.errors[:_ERRORS]]
+    workers = [_worker(worker, view) for worker in view.workers if worker.slots][:_WORKERS]
+    warned = [words.clean(text) for text in now.warnings[-_WARNINGS:]]
+    parts += _block("errors", errors, "red", _ERRORS)
+    parts += _block("workers", workers, "", _WORKERS)
+    parts += _block("warnings", warned, "yellow", _WARNINGS)
     return Group(*parts, Text(footer, "dim", no_wrap=True, overflow="ellipsis"))
 
 
-def _padded(lines: list[Text], empty: Text, height: int) -> list[Text]:
-    lines = lines or [empty]
+def _block(label: str, values: list[str], style: str, height: int) -> list[Text]:
+    if not values:
+        return _padded([_line(label, "none", "dim")], height)
+    return _padded([_line("" if number else label, value, style) for number, value in enumerate(values)], height)
+
+
+def _padded(lines: list[Text], height: int) -> list[Text]:
     return lines + [Text() for _ in range(height - len(lines))]
 
 
 def _line(label: str, value: str, style: str = "") -> Text:
-    return Text(no_wrap=True, overflow="ellipsis").append(f"{label:<10}", "bold").append(value, style)
+    return Text(no_wrap=True, overflow="ellipsis").append(f"{label:<{_LABEL}}", "bold").append(value, style)
 
 
 def _title(view: RunView) -> Table:
@@ -196,36 +183,28 @@ def _bar(now: Now) -> Table:
     return table
 
 
-def _facts(view: RunView, now: Now) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", width=8)
-    for _ in range(5):
-        table.add_column(no_wrap=True, min_width=11)
-    planned = f"{words.rate(now.recent.planned)}/s" if any(step.kind == "open" for step in view.steps) else "-"
-    users = f"{now.recent.users:,}" + (f" of {now.recent.users_planned:,}" if now.recent.users_planned else "")
-    table.add_row(
-        "rate",
-        f"planned {planned}",
-        f"started {words.rate(now.recent.started)}/s",
-        f"done {words.rate(now.recent.completed)}/s",
-        f"requests {words.rate(now.recent.requests)}/s",
-    )
-    table.add_row(
-        "response",
-        *(
-            f"{name} {words.latency(value)}"
-            for name, value in (
-                ("p50", now.recent.p50),
-                ("p95", now.recent.p95),
-                ("p99", now.recent.p99),
-                ("max", now.recent.max),
-            )
+def _facts(view: RunView, now: Now) -> list[Text]:
+    recent = now.recent
+    planned = f"{words.rate(recent.planned)}/s" if any(step.kind == "open" for step in view.steps) else "-"
+    users = f"{recent.users:,}" + (f" of {recent.users_planned:,}" if recent.users_planned else "")
+    rates = {"started": recent.started, "done": recent.completed, "requests": recent.requests}
+    latencies = {"p50": recent.p50, "p95": recent.p95, "p99": recent.p99, "max": recent.max}
+    return [
+        _cells("rate", f"planned {planned}", *(f"{name} {words.rate(value)}/s" for name, value in rates.items())),
+        _cells("response", *(f"{name} {words.latency(value)}" for name, value in latencies.items())),
+        _cells(
+            "users", users, f"in flight {now.ledger.total.in_flight:,}", f"lateness {words.latency(recent.lateness)}"
         ),
-    )
-    table.add_row(
-        "users", users, f"in flight {now.ledger.total.in_flight:,}", f"lateness {words.latency(now.recent.lateness)}"
-    )
-    return table
+    ]
+
+
+def _cells(label: str, *values: str) -> Text:
+    return _line(label, " ".join(f"{value:<16}" for value in values).rstrip())
+
+
+def _folded(label: str, equation: str) -> list[Text]:
+    folded = words.fold(equation, _WIDTH - _LABEL)
+    return [_line(label if not number else "", line) for number, line in enumerate(folded)]
 
 
 def _worker(worker: WorkerView, view: RunView) -> str:

@@ -59,6 +59,8 @@ class Child:
                     stderr=log,
                     pass_fds=[reading],
                     start_new_session=True,
+                    # What a child would keep for later is of this run alone: two of them don't meet.
+                    env={**os.environ, "LOADS_HOME": str(folder)},
                 )
         finally:
             os.close(reading)

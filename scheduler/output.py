@@ -16,12 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from loads_queue.model.ledger import Columns, Requests
+from loads_queue.model.thresholds import LATENCIES, RATIOS, parse
 
 from . import words
 
 Summary = Mapping[str, Any]
 STYLES = {"passed": "bold green", "failed": "bold red", "aborted": "bold yellow", "incomplete": "bold red"}
 _MOST_ERRORS = 10
+_EQUATION_WIDTH = 64
 
 
 def report(summary: Summary, files: tuple[Path, ...]) -> RenderableType:
@@ -70,13 +72,14 @@ def _step_title(step: Mapping[str, Any]) -> Text:
 
 
 def _series_table(step: Mapping[str, Any]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=False)
-    table.add_column("response time of", overflow="ellipsis", no_wrap=True, min_width=12)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    # Only this column may shrink: numbers are shown whole, a long name by its beginning.
+    table.add_column("response time of", min_width=12)
     for name in ("count", "rate", "errors", "p50", "p95", "p99", "p99.9", "max"):
         table.add_column(name, justify="right", no_wrap=True)
     for series in step["series"]:
         table.add_row(
-            Text(words.clean(series["name"], 80)),
+            Text(words.clean(series["name"], 80), no_wrap=True, overflow="ellipsis"),
             words.count(series["requests"]),
             f"{words.rate(series['rate'])}/s",
             words.percent(series["error_rate"]),
@@ -104,10 +107,7 @@ def _ledger(summary: Summary) -> list[Text]:
     names = [name for name in ledger if name not in ("balanced", "dropped")]
     columns = Columns(**{name: ledger[name] for name in names}, **{f"dropped_{cause}": by[cause] for cause in by})
     asked = Requests(**{name: count for name, count in requests.items() if name != "sent"})
-    lines = [
-        Text(f"  iterations  {words.planned_equation(columns)}"),
-        Text(f"              {words.started_equation(columns)}"),
-    ]
+    lines = _equation("iterations", words.planned_equation(columns)) + _equation("", words.started_equation(columns))
     if ledger["dropped"]:
         causes = ", ".join(f"{count:,} {cause.replace('_', ' ')}" for cause, count in by.items() if count)
         lines.append(Text(f"              dropped: {causes}"))
@@ -122,17 +122,46 @@ def _ledger(summary: Summary) -> list[Text]:
     return [*lines, Text("  DOES NOT BALANCE: a report was lost or is wrong; don't trust these numbers", "bold red")]
 
 
+def _equation(label: str, equation: str) -> list[Text]:
+    folded = words.fold(equation, _EQUATION_WIDTH)
+    return [Text(f"  {label if not number else '':<12}{line}") for number, line in enumerate(folded)]
+
+
+def _user_time(summary: Summary) -> list[Text]:
+    """The equation of user time, where users were planned for a time; in whole seconds, the summary has the rest."""
+    names = ("planned", "surplus", "held", "missed", "cancelled")
+    total = {name: sum(step["user_seconds"][name] for step in summary["steps"]) for name in names}
+    if not total["planned"]:
+        return []
+    shown = {name: f"{value:,.1f} {name}" for name, value in total.items()}
+    left = f"{shown['planned']} + {shown['surplus']}" if total["surplus"] else shown["planned"]
+    right = f"{shown['held']} + {shown['missed']} + {shown['cancelled']}"
+    return [Text(f"  {'user time':<12}{left} = {right}, in seconds")]
+
+
 def _thresholds(summary: Summary) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2))
     for each in summary["thresholds"]:
         passed = each["passed"]
-        value = each["reason"] or ("" if each["value"] is None else f"{each['value']:.6g}")
+        value = _value(each["expression"], each["value"]) if passed else each["reason"]
         table.add_row(
             Text("pass" if passed else "FAIL", "green" if passed else "bold red"),
             Text(words.clean(each["expression"])),
             Text(words.clean(value)),
         )
     return table
+
+
+def _value(expression: str, value: float | None) -> str:
+    """A threshold's value in its unit."""
+    threshold = parse(expression)
+    if value is None:
+        return ""
+    if threshold.metric in LATENCIES:
+        return words.latency(value)
+    if threshold.metric in RATIOS or threshold.of_planned:
+        return words.percent(value)
+    return f"{words.rate(value)}/s" if threshold.metric == "rate" else f"{value:,.10g}"
 
 
 def _errors(summary: Summary) -> Table | None:

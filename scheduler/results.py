@@ -150,7 +150,7 @@ def notes(view: RunView) -> list[str]:
 def warnings(view: RunView) -> list[str]:
     """What went wrong or was odd, each once."""
     found = list(view.warnings)
-    if view.reason:
+    if view.reason and view.final:
         found.append(view.reason)
     for step in view.steps:
         for claim in step.claims:

@@ -21,19 +21,19 @@ from loads_queue.model.plan import Plan
 
 from .interrupts import Interrupts, Leave
 from .local import BROKER, SCHEDULER, LocalCluster, LocalError, run_id
+from .results import EXIT_INTERRUPTED, EXIT_USAGE, INCOMPLETE, summary
+from .results_timeline import timeline_csv
+from .view import RunView
 
 if TYPE_CHECKING:
     from .live import Screen
     from .reader import Reader
-    from .view import RunView
 
 POLL_S = 0.5
 START_S = 30.0
 """How long broker and scheduler may take to start, and a job to become a run."""
 AFTER_LOSS_S = 15.0
 """How long to wait for the end of a run whose worker is gone: a lease, and some time."""
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 
 
 class OutputError(Exception):
@@ -187,10 +187,8 @@ class _Running:
     def _finish(self, view: RunView) -> int:
         """Write the files and tell how it went."""
         from . import output
-        from .results import summary
-        from .results_timeline import timeline_csv
 
-        view = replace(view, warnings=(*view.warnings, *(problem.splitlines()[0] for problem in self.problems)))
+        view = self._with_problems(view)
         found = summary(view, interrupted=bool(self.interrupts.count))
         files = (self.out / "summary.json", self.out / "timeline.csv")
         text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -205,6 +203,14 @@ class _Running:
                 console.print(output.report(found, files if written else ()))
         code: int = found["exit_code"]
         return code if written else code or EXIT_USAGE
+
+    def _with_problems(self, view: RunView) -> RunView:
+        """The run as its own parts' failures leave it: nobody aborted it, it could not be done."""
+        if not self.problems:
+            return view
+        told = tuple(problem.splitlines()[0].rstrip(":") for problem in self.problems)
+        view = replace(view, warnings=(*view.warnings, *told), verdict=INCOMPLETE, aborted_by="", reason="")
+        return replace(view, no_capacity=view.no_capacity or view.started_at is None)
 
 
 def _endings(view: RunView) -> list[str]:

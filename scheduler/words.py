@@ -83,6 +83,20 @@ def requests_equation(requests: Requests) -> str:
     return _equation(_terms(requests, "attempted"), _ends(requests))
 
 
+def fold(equation: str, width: int) -> list[str]:
+    """An equation on lines of at most this width where its terms allow it; further lines begin below the right side."""
+    left, sign, right = equation.partition(" = ") if " = " in equation else equation.partition(" ≠ ")
+    indent = " " * (len(left) + 1)
+    lines = [f"{left}{sign}"]
+    for number, term in enumerate(right.split(" + ")):
+        part = f" + {term}" if number else term
+        if number and len(lines[-1]) + len(part) > width:
+            lines.append(f"{indent}{part[1:]}")
+        else:
+            lines[-1] += part
+    return lines
+
+
 Terms = list[tuple[int, str]]
 
 
