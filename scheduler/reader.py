@@ -206,10 +206,14 @@ def claim_evidence(claim: Claim, rows: Mapping[int, Row]) -> ClaimEvidence:
     end = claim.end
     # An end without a schedule time is one before the schedule began: the engine had nothing to account for.
     cause = end.cause if end is not None and end.at_ns is not None else None
+    until = claim.permit_until_ns
+    if end is not None and end.at_ns is not None and until is not None:
+        # An engine that is known to be gone did nothing later, whatever its permit said.
+        until = min(until, end.at_ns)
     return ClaimEvidence(
         attempt=claim.attempt,
         first=claim.first,
-        permit_until_ns=claim.permit_until_ns,
+        permit_until_ns=until,
         bound_iterations=claim.bound_iterations,
         bound_requests=claim.bound_requests,
         next=totals.next,
