@@ -19,6 +19,8 @@ from .agent_events import EngineExited, EngineFailed, EngineLine, EnginePrepared
 from .engine_process import EngineProcess, PidFiles, engine_command, engine_environment
 from .engine_spec import NotPrepared, prepare, requests_per_pass
 
+SHORTEST_HIDDEN = 4
+"""Secrets of fewer letters stand in any text by chance; hiding them would only garble it."""
 Program = Callable[[str, int, int], list[str]]
 """The command for an engine's name and its two descriptors."""
 
@@ -28,6 +30,8 @@ class _Engine:
     process: EngineProcess | None = None
     waiting: list[Mapping[str, Any]] = field(default_factory=list)
     killed: bool = False
+    secrets: list[str] = field(default_factory=list)
+    """What must not stand in its output."""
 
 
 class EnginePool:
@@ -86,9 +90,8 @@ class EnginePool:
     def _prepare(self, claim: str, offer: LoadStep) -> None:
         engine = self._engines[claim]
         try:
-            # Files may be large, and reading them must not hold up the reports of other engines.
-            pool = gevent.get_hub().threadpool
-            spec = pool.apply(prepare, (offer, self._worker, self._files, self._environ))
+            spec = self._spec(offer)
+            engine.secrets = [value for value in spec["secrets"].values() if len(value) >= SHORTEST_HIDDEN]
             self._tell(EnginePrepared(claim, requests_per_pass(spec["spec"])))
             if engine.killed:
                 del self._engines[claim]
@@ -106,6 +109,14 @@ class EnginePool:
             engine.process.send(line)
         engine.waiting.clear()
 
+    def _spec(self, offer: LoadStep) -> dict[str, Any]:
+        arguments = (offer, self._worker, self._files, self._environ)
+        if not offer.files and offer.spec is not None:
+            return prepare(*arguments)
+        # Files may be large, and reading them must not hold up the Reports of other engines.
+        found: dict[str, Any] = gevent.get_hub().threadpool.apply(prepare, arguments)
+        return found
+
     def _failed(self, claim: str, detail: str) -> None:
         engine = self._engines.pop(claim)
         if engine.process is not None:
@@ -115,7 +126,10 @@ class EnginePool:
     def _process(self, claim: str, name: str) -> EngineProcess:
         def exited(status: int, output: str) -> None:
             self._pids.remove(process.pid)
-            if self._engines.pop(claim, None) is not None:
+            engine = self._engines.pop(claim, None)
+            if engine is not None:
+                for secret in engine.secrets:
+                    output = output.replace(secret, "(secret)")
                 self._tell(EngineExited(claim, status, output))
 
         process = EngineProcess(

@@ -90,10 +90,11 @@ class Service:
         """
         regions = dict.fromkeys(("any", self.settings.hello.region))
         names = [steps_queue(region, "process") for region in regions]
+        self.queue.declare(REPORTS, VISIBILITY_S)
         self.queue.declare(control_queue(self.settings.worker), VISIBILITY_S)
         for name in names:
             self.queue.declare(name, STEPS_VISIBILITY_S)
-            self._offers[name] = self.queue.consume(name, 0, STEPS_VISIBILITY_S)
+            self._offers[name] = self.queue.consume(name, 0)
         ready()
         work = [gevent.spawn(self._read_control), gevent.spawn(self._publish), gevent.spawn(self._tick)]
         work += [gevent.spawn(self._read_offers, name) for name in names]
@@ -172,7 +173,7 @@ class Service:
 
     def _read_control(self) -> None:
         name = control_queue(self.settings.worker)
-        consumer = self.queue.consume(name, 10, VISIBILITY_S)
+        consumer = self.queue.consume(name, 10)
         try:
             for delivery in self._receive(name, consumer):
                 control = self._decoded(name, consumer, delivery, Control)

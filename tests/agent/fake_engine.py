@@ -2,7 +2,8 @@
 
 Its spec may have ``say`` (lines to send at once, after which it goes on), ``print`` (bytes of "x" on stdout), ``do``:
 ``work`` (the default: ready, then a snapshot every ``every`` seconds, obeying stop), ``crash`` (status 3 and a
-traceback), ``hang`` (ignore TERM, run for ever without a word), ``fail`` (say that it can't run).
+traceback), ``blab`` (print its secrets), ``hang`` (ignore TERM, run for ever without a word), ``fail`` (say that it
+can't run), ``tell`` (say what it was told, and what it can see).
 """
 
 from __future__ import annotations
@@ -90,6 +91,9 @@ def main(engine: FakeEngine) -> None:
             engine.say(type="told", line=told, environment=sorted(os.environ), stdin=os.read(0, 1).hex())
         case "crash":
             raise RuntimeError("boom")
+        case "blab":
+            os.write(1, f"I know {told['secrets']['TOKEN']}\n".encode())
+            sys.exit(1)
         case "fail":
             engine.say(type="end", cause="failed", detail="this can't be run")
         case "hang":

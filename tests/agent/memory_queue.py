@@ -26,7 +26,7 @@ class MemoryQueue:
         if name in self.consumers:
             self.consumers[name].changed.set()
 
-    def consume(self, name: str, prefetch: int, visibility_s: int = 20) -> MemoryConsumer:
+    def consume(self, name: str, prefetch: int) -> MemoryConsumer:
         self.consumers[name] = MemoryConsumer(self, name, prefetch)
         return self.consumers[name]
 

@@ -58,10 +58,11 @@ class Cluster:
         self.pids = PidFiles(folder / "engines")
         settings = Settings("w1", "life1", Hello("0", "host", 1), slots, lambda: f"claim{next(ids)}", leave_wait_ns=0)
         self.files = FileStore(folder / "files")
+        self.environ = dict(os.environ)
         self.service = Service(
             settings,
             self.queue,
-            lambda tell: EnginePool("w1", self.files, self.pids, dict(os.environ), tell, fake_program),
+            lambda tell: EnginePool("w1", self.files, self.pids, self.environ, tell, fake_program),
         )
         self.ready = False
         self.running = gevent.spawn(self.service.run, self._ready)
@@ -143,6 +144,25 @@ def test_a_missing_secret_fails_the_claim_and_frees_the_slot(cluster: Cluster) -
     end = cluster.ends()[0]
     assert end.cause == "failed" and "LOADS_SECRET_NOT_SET_ANYWHERE" in end.detail
     cluster.until(lambda: cluster.reports[-1].free == 2)
+
+
+def test_a_secret_that_an_engine_prints_does_not_travel(cluster: Cluster) -> None:
+    cluster.environ["LOADS_SECRET_TOKEN"] = "hush-hush"
+    cluster.offer(spec={"do": "blab", "header": "${secret.TOKEN}"})
+    cluster.until(cluster.ends)
+    assert cluster.ends()[0].output == "I know (secret)\n"
+
+
+def test_files_of_an_offer_are_there_for_its_engine(cluster: Cluster) -> None:
+    cluster.offer(spec={"do": "fail"}, files={"data.csv": cluster.files.put(b"name\n")})
+    cluster.until(cluster.ends)
+    assert cluster.ends()[0].detail == "this can't be run"
+
+
+def test_a_file_that_is_not_here_fails_the_claim(cluster: Cluster) -> None:
+    cluster.offer(files={"data.csv": "0" * 64})
+    cluster.until(cluster.ends)
+    assert cluster.ends()[0].cause == "failed" and "0" * 64 in cluster.ends()[0].detail
 
 
 def test_a_crash_is_reported_with_its_output(cluster: Cluster) -> None:

@@ -155,7 +155,10 @@ def test_descriptors_are_closed_again(watched: Callable[..., Watched]) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"nonsense", b"[1]", b'"x"', b'{"a": NaN}', b'{"a": -Infinity}', b"\xff", b"[" * 100_000, b'{"a": %s}' % (b"9" * 50)],
+    [
+        b"", b"nonsense", b"[1]", b'"x"', b'{"a": NaN}', b'{"a": -Infinity}', b"\xff", b"[" * 100_000,
+        b'{"a": %s}' % (b"9" * 50),
+    ],
 )  # fmt: skip
 def test_a_line_that_no_report_could_carry_is_none(data: bytes) -> None:
     assert parse_line(data) is None
