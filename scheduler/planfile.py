@@ -114,7 +114,7 @@ class _Source:
         return Loaded(document, plan, self.project, {name: files.found[name] for name in plan.files})
 
     def _check_shards(self, plan: Plan, place: Path, workers: int | None) -> None:
-        problems = []
+        problems: list[Problem] = []
         for step in plan.steps:
             try:
                 plan.shards_of(step, None, workers)

@@ -19,12 +19,8 @@ _PATTERNS = (
     ("null", re.compile(r"null|Null|NULL|~|")),
     ("bool", re.compile(r"true|True|TRUE|false|False|FALSE")),
     ("int", re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")),
-    (
-        "float",
-        re.compile(
-            r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
-        ),
-    ),
+    ("float", re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")),
+    ("float", re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")),
 )
 
 
@@ -134,9 +130,7 @@ class _Converter:
             if kind == "int":
                 return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
             if kind == "float":
-                return float(
-                    text.replace(".inf", "inf").replace(".Inf", "inf").replace(".INF", "inf").replace(".n", "n")
-                )
+                return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
         except ValueError:
             return self._problem(path, f"not a number: {text[:40]!r}", node)
         return self._problem(path, f"tags are not supported: {node.tag}", node)

@@ -25,6 +25,7 @@ from .units import format_duration, shown
 RATE_OF_A_SHARD = 5000
 USERS_OF_A_SHARD = 1000
 MOST_WORKERS = 10_000
+MOST_PROBLEMS = 500
 ITERATIONS_MAX_TIME_NS = 600_000_000_000
 STEP_NAME = STAGE_NAME
 
@@ -207,7 +208,9 @@ def load_plan(
     if check_shape(dict(env or {}), at.down("env")) and check_shape(document, at):
         plan = _read_plan(document, env or {}, check_file, project, at)
     if reading.problems or plan is None:
-        raise PlanError(reading.problems)
+        more = len(reading.problems) - MOST_PROBLEMS
+        rest = [Problem("", f"and {more} more problems")] if more > 0 else []
+        raise PlanError([*reading.problems[:MOST_PROBLEMS], *rest])
     return plan
 
 

@@ -44,7 +44,7 @@ def check_shape(value: object, at: At) -> bool:
 def _check_keys(mapping: dict[object, object], at: At) -> None:
     for key in mapping:
         if not isinstance(key, str) or not _is_unicode(key):
-            at.problem(f"not a key: {shown(key)!a}")
+            at.problem(f"not a key: {shown(key)}".encode("ascii", "backslashreplace").decode())
 
 
 def _wrong_scalar(value: object) -> str | None:

@@ -19,7 +19,6 @@ from .template import Template, TemplateError, UnknownName, substitute, to_text
 from .units import number, parse_duration, parse_rate, shown
 
 INTERPOLATED = {"type": "string", "pattern": r"\$\{"}
-_MOST_PROBLEMS = 200
 
 
 @dataclass
@@ -47,8 +46,7 @@ class At:
 
     def problem(self, message: str) -> Any:
         """Report, and return None: what is wrong has no value."""
-        if len(self.reading.problems) < _MOST_PROBLEMS:
-            self.reading.problems.append(self._noted(message))
+        self.reading.problems.append(self._noted(message))
         return None
 
     def warning(self, message: str) -> None:

@@ -172,7 +172,7 @@ def _build_pause(verb: str, found: dict[str, Any], at: At) -> dict[str, Any] | N
 
 
 def _build_one_of(verb: str, found: dict[str, Any], at: At) -> dict[str, Any] | None:
-    branches = [branch for branch in found["one_of"] or [] if branch is not None]
+    branches = [branch or {"weight": None, "do": []} for branch in found["one_of"] or []]
     return {"type": "one_of", "branches": [{"weight": branch["weight"], "do": branch["do"]} for branch in branches]}
 
 
@@ -228,7 +228,7 @@ def read_http(value: object, data: dict[str, Any] | None, at: At) -> dict[str, A
     if found is None:
         return None
     origin, prefix = found["base_url"] or ("", "")
-    before, do = ([action for action in found[key] or [] if action is not None] for key in ("before", "do"))
+    before, do = found["before"] or [], found["do"] or []
     given = isinstance(value, dict) and "base_url" in value
     _place_below(before, prefix, given, at.down("before"))
     _place_below(do, prefix, given, at.down("do"))
@@ -244,13 +244,14 @@ def _place_below(actions: list[Any], prefix: str, given: bool, at: At) -> None:
     for index, action in enumerate(actions):
         if action is None:
             continue
+        place = at.down(index)
         if action["type"] == "request" and action.pop("below_base"):
             if not given:
-                at.down(index).problem(f"{to_text(action['url'])[:60]!r} is a path, and http has no base_url")
+                place.problem(f"{to_text(action['url'])[:60]!r} is a path, and http has no base_url")
             action["url"] = prefix.replace("$", "$$") + action["url"]
-        for inner in action.get("branches", ()):
-            _place_below(inner["do"] or [], prefix, given, at.down(index))
-        _place_below(action.get("do") or [], prefix, given, at.down(index))
+        for branch, inner in enumerate(action.get("branches", ())):
+            _place_below(inner["do"] or [], prefix, given, place.down("one_of").down(branch).down("do"))
+        _place_below(action.get("do") or [], prefix, given, place.down("do"))
 
 
 def requests_of(actions: list[Any]) -> list[dict[str, Any]]:

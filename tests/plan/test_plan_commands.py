@@ -1,0 +1,139 @@
+"""The commands as a user types them, and the schema that editors use."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from click.testing import CliRunner
+from loads.scheduler.plan_commands import init, schema, validate
+from loads.scheduler.plan_template import TEMPLATE
+from loads.scheduler.planfile import parse_text
+
+from loads_queue.model.schema import json_schema
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+VALIDATOR = jsonschema.Draft202012Validator(json_schema())
+
+
+def test_init_writes_a_plan_that_validates(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    made = CliRunner().invoke(init, [str(path)])
+    assert made.exit_code == 0
+    found = CliRunner().invoke(validate, [str(path)])
+    assert (found.exit_code, found.output) == (0, f"{path}: my first plan: 2 steps, no problems\n")
+
+
+def test_init_keeps_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("mine")
+    refused = CliRunner().invoke(init, [str(path)])
+    assert refused.exit_code == 2
+    assert "is there already" in refused.output
+    assert path.read_text() == "mine"
+    assert CliRunner().invoke(init, [str(path), "--force"]).exit_code == 0
+    assert path.read_text() == TEMPLATE
+    nowhere = CliRunner().invoke(init, [str(tmp_path / "no" / "x.yaml")])
+    assert nowhere.exit_code == 2
+    assert "can't write" in nowhere.output
+
+
+def test_validate_lists_every_problem(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("steps:\n  - load: {rate: x, for: 1s}\n    http: {do: [{get: '${URL}'}]}\n")
+    found = CliRunner().invoke(validate, [str(path)])
+    assert found.exit_code == 2
+    assert found.stdout == ""
+    assert found.stderr.splitlines() == [
+        "steps[0].load.rate: not a rate: 'x' (line 2)",
+        "steps[0].http.do[0].get: nobody defines ${URL}: set it with --set URL=... or in env (line 3)",
+        f"{path}: 2 problems",
+    ]
+    found = CliRunner().invoke(validate, [str(path), "--set", "URL=http://h/", "--set", "nope"])
+    assert (found.exit_code, found.stderr.splitlines()[0]) == (2, "--set: not NAME=VALUE: 'nope'")
+
+
+def test_validate_shows_warnings_and_passes(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("steps:\n  - load: {rate: 0, for: 1s}\n    http: {do: [{get: 'http://h/'}]}\n")
+    found = CliRunner().invoke(validate, [str(path)])
+    assert found.exit_code == 0
+    assert found.stderr == "warning: steps[0].load: this load starts no iteration at all (line 2)\n"
+    assert found.stdout == f"{path}: p: 1 step, no problems\n"
+
+
+def test_validate_checks_all_plans_or_one(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    one = "{name: NAME, steps: [{http: {do: [{get: 'http://h/'}]}}]}"
+    path.write_text(f"plans:\n  - {one.replace('NAME', 'a')}\n  - {one.replace('NAME', 'b').replace('get', 'gte')}\n")
+    assert CliRunner().invoke(validate, [str(path)]).exit_code == 2
+    assert CliRunner().invoke(validate, [str(path), "--plan", "a"]).exit_code == 0
+    assert CliRunner().invoke(validate, [str(path), "--plan", "b"]).exit_code == 2
+
+
+def test_the_schema_is_a_schema() -> None:
+    printed = CliRunner().invoke(schema)
+    assert printed.exit_code == 0
+    assert json.loads(printed.output) == json_schema()
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_the_examples_are_right_by_the_schema(example: Path) -> None:
+    VALIDATOR.validate(parse_text(example.read_text())[0])
+
+
+def test_the_template_is_right_by_the_schema() -> None:
+    VALIDATOR.validate(parse_text(TEMPLATE)[0])
+    VALIDATOR.validate({"name": "project", "plans": [parse_text(TEMPLATE)[0]]})
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("nmae",), 1),
+        (("steps",), []),
+        (("steps", 0, "wokers"), 1),
+        (("steps", 0, "load", "stages", 0), {"rate": 1}),
+        (("steps", 0, "load", "arrivals"), "odd"),
+        (("steps", 0, "http", "do", 0), {"gte": "/"}),
+        (("steps", 0, "http", "do", 0), {"get": "/", "post": "/"}),
+        (("steps", 0, "http", "do", 0), {"repeat": 2}),
+        (("steps", 0, "http", "redirects"), 51),
+        (("steps", 0, "http", "tls"), {"cert": "x"}),
+        (("steps", 0, "data"), {"order": "random"}),
+        (("plans",), []),
+    ],
+)
+def test_the_schema_refuses(path: tuple[Any, ...], value: Any) -> None:
+    document = copy.deepcopy(parse_text(TEMPLATE)[0])
+    place = document
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    assert not VALIDATOR.is_valid(document)
+
+
+def test_the_schema_lets_names_stand_for_numbers() -> None:
+    document = copy.deepcopy(parse_text(TEMPLATE)[0])
+    document["steps"][0]["http"]["redirects"] = "${N}"
+    document["steps"][1]["load"] = {"users": "${USERS}", "for": "${LENGTH}"}
+    VALIDATOR.validate(document)
+
+
+def test_every_key_is_described() -> None:
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            for name, entry in value.get("properties", {}).items() if value.get("type") == "object" else ():
+                assert entry.get("description"), name
+            for inner in value.values():
+                walk(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                walk(inner)
+
+    walk(json_schema())
