@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from .queue import MAX_BODY, QueueError
+from .queue import MAX_BODY, QueueError, QueueMissing
 
 TIMEOUT_S = 5
 """How long connecting may take."""
@@ -98,12 +98,16 @@ class Amqp(Broker):
         return {"confirm_publish": True}
 
     def is_missing(self, error: Exception) -> bool:
-        """NOT_FOUND, or NO_ROUTE for a message that no queue took."""
-        return getattr(error, "reply_code", None) in (404, 312) or type(error).__name__ == "ConsumerCancelled"
+        """NOT_FOUND, or the broker's own end of a consumer."""
+        return getattr(error, "reply_code", None) == 404 or type(error).__name__ == "ConsumerCancelled"
 
     def send(self, channel: Any, name: str, bodies: Sequence[str], **options: Any) -> None:
-        """Publish, each body confirmed by the broker."""
+        """Publish, each body confirmed by the broker; one that no queue takes comes back before its confirmation."""
+        returned: list[object] = []
+        channel.events["basic_return"] = {lambda *reason: returned.append(reason)}
         super().send(channel, name, bodies, mandatory=True, confirm_timeout=2 * TIMEOUT_S)
+        if returned:
+            raise QueueMissing(f"queue {name} does not exist on this RabbitMQ")
 
     def delete(self, channel: Any, name: str) -> None:
         """Delete a queue."""

@@ -150,9 +150,11 @@ class KombuConsumer:
                     self._read(left_s)
                 else:
                     self._wake.wait(left_s)
-                if self._arrived or time.monotonic() >= deadline - 0.01:
+                if self._arrived and (found := self._handed_out()):
+                    return found
+                if time.monotonic() >= deadline - 0.01:
                     break
-            return self._handed_out()
+            return []
         finally:
             self._receiving = False
             if self._closed:
@@ -242,7 +244,10 @@ class KombuConsumer:
         self._arrived.append(delivery)
 
     def _handed_out(self) -> list[Delivery]:
-        """What came, less what is too much now that the prefetch was lowered meanwhile."""
+        """What came, less what is too much now that the prefetch was lowered meanwhile; the broker is told first,
+        or it would send here again what goes back."""
+        if self._prefetch < self._applied:
+            self.set_prefetch(self._prefetch)
         arrived, self._arrived = self._arrived, []
         surplus = len(arrived) if self._closed else min(len(arrived), max(0, -self._room()))
         if surplus:
@@ -300,7 +305,7 @@ class _Link:
     def connection(self, queue: str | None, visibility_s: int) -> Any:
         """A connection to send with, or to consume one queue."""
         transport = _sqs_transport() if isinstance(self.broker, Sqs) else None
-        options = self.broker.options(queue, visibility_s)
+        options = {**self.broker.options(queue, visibility_s), "max_retries": 0}  # or Kombu tries for 5 s
         return _KOMBU.Connection(
             self.broker.url, transport=transport, connect_timeout=TIMEOUT_S, transport_options=options
         )

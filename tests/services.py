@@ -1,0 +1,209 @@
+"""Real services for tests: started as child processes on free ports of 127.0.0.1, stopped by process id.
+
+Each is a context manager over a ``Service``, whose ``kill`` and ``start`` again keep port and data. Where a program is
+missing the test is skipped at home and fails with ``CI=true``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+READY_S = 60
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that was free just now."""
+    with closing(socket.socket()) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def program(name: str, *elsewhere: str) -> str:
+    """A program's path, or the end of the test."""
+    for place in (shutil.which(name), *elsewhere):
+        if place and os.access(place, os.X_OK):
+            return place
+    message = f"{name} is not installed"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def loads() -> list[str]:
+    """The ``loads`` command of this very interpreter."""
+    return [sys.executable, "-c", "from loads_queue.cli import main; main()"]
+
+
+class Service:
+    """A child process that answers on a port."""
+
+    def __init__(
+        self, command: Sequence[str], port: int, folder: Path, url: str, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self.command = list(command)
+        self.port = port
+        self.folder = folder
+        self.url = url
+        self.environ = {**os.environ, **(environ or {})}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, in a process group of its own."""
+        with (self.folder / "output").open("ab") as output:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self.environ,
+                cwd=self.folder, start_new_session=True,
+            )  # fmt: skip
+
+    def wait_ready(self) -> None:
+        """Return once it answers; raises where it ends instead."""
+        deadline = time.monotonic() + READY_S
+        while not self.answers():
+            assert self.process is not None
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{self.command[0]} did not start:\n{(self.folder / 'output').read_text()[-4000:]}")
+            time.sleep(0.05)
+
+    def answers(self) -> bool:
+        """Whether something listens on the port."""
+        with suppress(OSError), closing(socket.create_connection(("127.0.0.1", self.port), timeout=1)):
+            return True
+        return False
+
+    def stop(self, number: int = signal.SIGTERM) -> int | None:
+        """End it with that signal (after 10 s: SIGKILL); its exit status."""
+        process, self.process = self.process, None
+        if process is None:
+            return None
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        try:
+            return process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return process.wait()
+
+    def kill(self) -> None:
+        """SIGKILL to it and all its children."""
+        self.stop(signal.SIGKILL)
+
+
+class Redis(Service):
+    """Answers once PING does (a dataset may have to be read first)."""
+
+    def answers(self) -> bool:
+        """Whether PING is answered by PONG."""
+        with suppress(OSError), closing(socket.create_connection(("127.0.0.1", self.port), timeout=1)) as sock:
+            sock.sendall(b"PING\r\n")
+            return sock.recv(16).startswith(b"+PONG")
+        return False
+
+
+class RabbitMq(Service):
+    """Answers once the AMQP handshake begins; it listens a little earlier."""
+
+    def answers(self) -> bool:
+        """Whether connection.start comes."""
+        with suppress(OSError), closing(socket.create_connection(("127.0.0.1", self.port), timeout=1)) as sock:
+            sock.sendall(b"AMQP\x00\x00\x09\x01")
+            return sock.recv(1) == b"\x01"
+        return False
+
+
+class Embedded(Service):
+    """``loads broker``; its URL is what it prints."""
+
+    def start(self) -> None:
+        """Start it and read its URL."""
+        self.process = subprocess.Popen(
+            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=self.environ, cwd=self.folder,
+            start_new_session=True,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"loads broker ended with {self.process.wait()}")
+        self.url = json.loads(line)["url"]
+        self.port = int(self.url.rstrip("/").rpartition(":")[2])
+
+    def stop(self, number: int = signal.SIGTERM) -> int | None:
+        """End it with that signal; its exit status."""
+        if self.process is not None and self.process.stdout is not None:
+            self.process.stdout.close()
+        return super().stop(number)
+
+
+@contextmanager
+def running(service: Service) -> Iterator[Service]:
+    """Start a service and end it again."""
+    service.start()
+    try:
+        service.wait_ready()
+        yield service
+    finally:
+        service.stop()
+
+
+def embedded(folder: Path) -> Embedded:
+    """The broker for one machine, with its data in that folder."""
+    return Embedded([*loads(), "broker", "--data", str(folder)], 0, folder, "")
+
+
+def redis(folder: Path) -> Redis:
+    """A Redis that has every write on disk before it answers."""
+    port = free_port()
+    options = f"--bind 127.0.0.1 --port {port} --save  --appendonly yes --appendfsync always --dir {folder}"
+    return Redis([program("redis-server"), *options.split(" ")], port, folder, f"redis://127.0.0.1:{port}/0")
+
+
+def moto(folder: Path) -> Service:
+    """Moto's SQS."""
+    port = free_port()
+    command = [program("moto_server", str(Path(sys.executable).parent / "moto_server")), "-H", "127.0.0.1"]
+    return Service([*command, "-p", str(port)], port, folder, f"sqs://key:secret@127.0.0.1:{port}//")
+
+
+@contextmanager
+def rabbitmq(folder: Path) -> Iterator[RabbitMq]:
+    """A RabbitMQ of its own, with its own epmd (which Erlang would leave behind as a daemon); it is starting still:
+    ``wait_ready`` waits for it."""
+    server = program("/usr/lib/rabbitmq/bin/rabbitmq-server", shutil.which("rabbitmq-server") or "")
+    port, names, peers = free_port(), free_port(), free_port()
+    (folder / "plugins").write_text("[].\n")
+    environ = {
+        "HOME": str(folder),
+        "RABBITMQ_NODENAME": f"loads{port}@localhost",
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_PORT": str(port),
+        "RABBITMQ_DIST_PORT": str(peers),
+        "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
+        "RABBITMQ_CONFIG_FILE": str(folder / "none"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_PID_FILE": str(folder / "pid"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none",
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "ERL_EPMD_PORT": str(names),
+    }
+    (folder / "epmd").mkdir()
+    epmd = Service([program("epmd")], names, folder / "epmd", "", environ)
+    with running(epmd):
+        service = RabbitMq([server], port, folder, f"amqp://guest:guest@127.0.0.1:{port}//", environ)
+        service.start()
+        try:
+            yield service
+        finally:
+            service.stop()
