@@ -1,7 +1,8 @@
 """Data files, read row by row: CSV with a header, or JSON lines; pure, over an iterable of lines.
 
 What is checked when a plan is read and what an engine reads are the same rows: blank lines are none, every row has
-the header's columns (JSON lines: the keys of the first line). Lines are counted from 1.
+the header's columns (JSON lines: the keys of the first row). A file that begins with ``{`` is JSON lines, whatever its
+name: an engine has only the content. Lines are counted from 1.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, NoReturn
 
 JSON_LINES = (".jsonl", ".ndjson")
@@ -25,9 +27,16 @@ class RowError(ValueError):
 def read_rows(name: str, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     """Every row as a mapping, in order; raises ``RowError`` at the first that is none.
 
-    Values of CSV are texts, values of JSON lines (files named .jsonl or .ndjson) any JSON. Lines keep their ends.
+    Values of CSV are texts, values of JSON lines any JSON. Lines keep their ends.
     """
-    return _json_rows(lines) if name.lower().endswith(JSON_LINES) else _csv_rows(lines)
+    every = iter(lines)
+    first = next(every, "")
+    whole = chain([first], every)
+    if first.startswith("{"):
+        return _json_rows(whole)
+    if name.lower().endswith(JSON_LINES):
+        raise RowError(1, "JSON lines begin with '{'")
+    return _csv_rows(whole)
 
 
 def _csv_rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -35,11 +44,11 @@ def _csv_rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     header: list[str] | None = None
     try:
         for values in reader:
-            if not values:
-                continue
             if header is None:
-                header = [value.strip() for value in values]
+                header = values
                 _check_header(header, reader.line_num)
+                continue
+            if not values:
                 continue
             if len(values) != len(header):
                 raise RowError(reader.line_num, f"{len(values)} values, and the header has {len(header)}")
@@ -49,8 +58,13 @@ def _csv_rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 def _check_header(header: list[str], line: int) -> None:
+    if not header:
+        raise RowError(line, "no header: the first line names the columns")
     if not all(header):
         raise RowError(line, "a column without a name")
+    for name in header:
+        if name != name.strip():
+            raise RowError(line, f"a column's name with spaces around it: {name!r}")
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise RowError(line, f"two columns are called {twice!r}")

@@ -21,7 +21,8 @@ from loads_queue.model.scenario import HttpScenario
 
 KEYS = sorted({*PLAN.fields, *STEP.fields, *HTTP.fields, *LOAD.fields, *ACTIONS, "check", "extract", "json", "zzz"})
 TEXTS = st.sampled_from(
-    ["/", "http://h", "http://[", "1s", "5/m", "p95 < 1s", "${A}", "${row.x}", "${", "${fn.uuid()}", "auto", "10:20", "x", "", "$$"]
+    ["/", "http://h", "http://[", "1s", "5/m", "p95 < 1s", "${A}", "${row.x}", "${", "${fn.uuid()}", "auto", "10:20",
+     "x", "", "$$"]
 ) | st.text(max_size=12)  # fmt: skip
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS
 JSON = st.recursive(
@@ -78,20 +79,15 @@ def test_a_right_plan_with_one_thing_changed(path: tuple[Any, ...], value: Any, 
     check_plan(document, {})
 
 
-@given(JSON, *[st.none() | TEXTS | st.integers(-5, 100).map(str)] * 5, ENVS)
-def test_any_override(
-    document: Any,
-    rate: str | None,
-    users: str | None,
-    length: str | None,
-    turns: str | None,
-    hits: str | None,
-    env: Any,
-) -> None:
+OPTIONS = st.lists(st.none() | TEXTS | st.integers(-5, 100).map(str), min_size=5, max_size=5)
+
+
+@given(JSON, OPTIONS, ENVS)
+def test_any_override(document: Any, options: list[str | None], env: dict[str, str]) -> None:
     for candidate in (document, GOOD, {**GOOD, "steps": GOOD["steps"][:1]}):
         if isinstance(candidate, dict):
             try:
-                made = apply(candidate, Overrides(env, rate, users, length, turns, hits))
+                made = apply(candidate, Overrides(env, *options))
             except PlanError:
                 continue
             check_plan(made, {})

@@ -331,7 +331,10 @@ DATA = "steps: [{data: {file: FILE}, http: {do: [{get: 'http://h/${row.name}'}]}
         ("d.jsonl", b'{"name": 1}\n[1]\n', "line 2: not a JSON object with values in it"),
         ("d.jsonl", b'{"name": 1}\n\n{"nmae": 1}\n', "line 3: not the keys of the first row: name, nmae"),
         ("d.jsonl", b'{"name": NaN}\n', "line 1: not JSON: NaN is not JSON"),
-        ("d.jsonl", b"\n\n", "'d.jsonl' has no rows"),
+        ("d.jsonl", b"\n\n", "line 1: JSON lines begin with '{'"),
+        ("d.csv", b"\nname\nx\n", "line 1: no header: the first line names the columns"),
+        ("d.csv", b"name, city\na,b\n", "line 1: a column's name with spaces around it: ' city'"),
+        ("d.csv", b'{"name": 1}\nx\n', "line 2: not JSON: Expecting value: line 1 column 1 (char 0)"),
     ],
 )
 def test_data_files_that_are_wrong(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -352,7 +355,7 @@ def test_data_files_that_are_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("d.csv", '\ufeffname, city\nAda,"a\nb"\n\n'),
+        ("d.csv", '\ufeffname,city\nAda,"a\nb"\n\n'),
         ("d.ndjson", '{"name": "Ada", "city": null}\n\n{"city": 1, "name": 2}\n'),
     ],
 )
