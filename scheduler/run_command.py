@@ -77,7 +77,8 @@ def run(
     loaded = read(plan, plan_name, overrides)
     _warn(loaded.warnings)
     files = {name: Path(path) for name, path in loaded.files.items()}
-    sys.exit(perform(RunRequest(loaded.plan, loaded.document, files, workers=workers, out=out, quiet=quiet)))
+    request = RunRequest(loaded.plan, loaded.document, loaded.project, files, workers=workers, out=out, quiet=quiet)
+    sys.exit(perform(request))
 
 
 @click.command()

@@ -44,12 +44,12 @@ class OutputError(Exception):
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What to run, and where its results go; ``env`` is ``--set``, ``files`` are the plan's by their names in it."""
+    """What to run, and where its results go; ``files`` are the plan's, by their names in it."""
 
     plan: Plan
     document: Mapping[str, Any]
+    project: str = ""
     files: Mapping[str, Path] = field(default_factory=dict)
-    env: Mapping[str, str] = field(default_factory=dict)
     workers: int | None = None
     out: Path | None = None
     quiet: bool = False
@@ -91,14 +91,17 @@ class _Running:
 
     def perform(self) -> int:
         """From the job to the files."""
+        if not self._hand_over():
+            _say("loads: interrupted before the run began", error=True)
+            return EXIT_INTERRUPTED
+        # Only now: these imports take half a second, in which the children are better served by the processor.
         from . import live, output
         from .reader import Reader
 
-        if not self._submit():
+        if not self._await(self.cluster.scheduler_ready, "scheduler"):
             _say("loads: interrupted before the run began", error=True)
             return EXIT_INTERRUPTED
-        console = output.console()
-        screen = live.screen_for(console, self.request.quiet)
+        screen = live.screen_for(output.console(), self.request.quiet)
         reader = Reader(self.cluster.database)
         try:
             view = self._follow(reader, screen)
@@ -109,8 +112,8 @@ class _Running:
             raise LocalError("\n".join(self.problems) or "the scheduler has not taken the job up")
         return self._finish(view)
 
-    def _submit(self) -> bool:
-        """Store the files, hand the job over, and wait for the scheduler; False where it was interrupted first."""
+    def _hand_over(self) -> bool:
+        """Store the files and hand the job over once the broker is there; False where it was interrupted first."""
         from loads_queue.files import FileStore
 
         store = FileStore(self.cluster.files)
@@ -119,20 +122,17 @@ class _Running:
             return False
         broker = self.cluster.broker_url()
         assert broker is not None
-        self.cluster.submit(
-            broker,
-            {
-                "id": self.name,
-                "plan": self.request.document,
-                "project": self.request.plan.project,
-                "env": self.request.env,
-                "files": files,
-                "owner": _user(),
-                "workers": self.request.workers,
-                "submitted_at": time.time_ns(),
-            },
-        )
-        return self._await(self.cluster.scheduler_ready, "scheduler")
+        job = {
+            "id": self.name,
+            "plan": self.request.document,
+            "project": self.request.project,
+            "files": files,
+            "owner": _user(),
+            "workers": self.request.workers,
+            "submitted_at": time.time_ns(),
+        }
+        self.cluster.submit(broker, job)
+        return True
 
     def _await(self, ready: Any, what: str) -> bool:
         """Wait until it is; raises LocalError after ``START_S``, or where a child ends."""
