@@ -83,8 +83,6 @@ class EngineProcess:
     def __init__(self, name: str = "http") -> None:
         to_engine, self._to = os.pipe()
         self._from, from_engine = os.pipe()
-        self._from, self._to = os.dup(self._from), os.dup(self._to)
-        os.set_inheritable(to_engine, False)
         self.process = subprocess.Popen(
             [
                 sys.executable,

@@ -19,10 +19,14 @@ class ContentDecoder:
         self._limit = limit
         self._given = 0
         self._begun = False
+        self._start = b""
         self._inflate = zlib.decompressobj(_GZIP if gzip else zlib.MAX_WBITS)
+        self._chosen = gzip
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The decoded bytes of the next piece; raises ProtocolError."""
+        if not self._chosen:
+            data = self._choose(data)
         more = bool(data)
         while more:
             if self._inflate.eof:
@@ -39,14 +43,18 @@ class ContentDecoder:
             # A full block may leave output behind inside zlib with no input left to push it out.
             more = bool(data) or (len(out) == _BLOCK and not self._inflate.eof)
 
+    def _choose(self, data: bytes) -> bytes:
+        """Many servers call raw deflate what RFC 9110 means to be zlib's format; browsers read both."""
+        start = self._start + data
+        if len(start) < 2:
+            self._start = start
+            return b""
+        self._chosen = True
+        if start[0] & 0x0F != zlib.DEFLATED or int.from_bytes(start[:2]) % 31:
+            self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        return start
+
     def _decompress(self, data: bytes) -> bytes:
-        try:
-            return self._inflate.decompress(data, _BLOCK)
-        except zlib.error:
-            if self._gzip or self._begun:
-                raise ProtocolError("protocol: a broken content coding") from None
-        # Many servers call raw deflate what RFC 9110 means to be zlib's format; browsers read both.
-        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         try:
             return self._inflate.decompress(data, _BLOCK)
         except zlib.error:
@@ -54,7 +62,7 @@ class ContentDecoder:
 
     def finish(self) -> None:
         """The body is over; raises ProtocolError where the coded data is not."""
-        if self._begun and not self._inflate.eof:
+        if (self._begun or self._start) and not self._inflate.eof:
             raise ProtocolError("truncated: the content coding ends early")
 
 

@@ -110,12 +110,14 @@ def _parse_head(block: bytes) -> Head:
         raise ProtocolError("protocol: a transfer encoding other than chunked")
     connection = _words(headers, "connection")
     persistent = "keep-alive" in connection if match[1] == "0" else "close" not in connection
+    if codings and lengths:
+        persistent = False  # RFC 9112, 6.1: whoever sends both may mean either.
     return Head(
         status=int(match[2]),
         headers=tuple(headers),
         length=_length(lengths),
         chunked=bool(codings),
-        keep_alive=persistent and not (codings and lengths),
+        keep_alive=persistent,
         coding=next((value.lower() for name, value in headers if name == "content-encoding"), ""),
         cookies=tuple(value for name, value in headers if name == "set-cookie"),
     )
