@@ -21,7 +21,8 @@ from loads_queue.model.summary import (
 )
 
 COUNTS = st.integers(0, 2**50)
-NAMES = st.text(max_size=4)
+NAMES = st.sampled_from(["", "a", "GET /é"])
+"""Few, so that rows have some in common."""
 
 
 @st.composite
@@ -32,21 +33,32 @@ def histograms(draw: st.DrawFn) -> Histogram:
     return found
 
 
-series = st.builds(
-    Series,
-    **dict.fromkeys(SERIES_COUNTS, COUNTS),
-    **dict.fromkeys(SERIES_HISTOGRAMS, histograms()),
-    statuses=st.dictionaries(st.integers(0, 999), COUNTS, max_size=3),
-    errors=st.dictionaries(NAMES, COUNTS, max_size=3),
-    checks=st.dictionaries(NAMES, st.tuples(COUNTS, COUNTS).map(list), max_size=3),
-)
-rows = st.builds(
-    Row,
-    second=st.integers(0, 5),
-    **dict.fromkeys(ROW_COUNTS, COUNTS),
-    **dict.fromkeys(ROW_HISTOGRAMS, histograms()),
-    series=st.dictionaries(NAMES, series, max_size=2),
-)
+def some(names: tuple[str, ...], values: st.SearchStrategy[object]) -> st.SearchStrategy[dict[str, object]]:
+    return st.dictionaries(st.sampled_from(names), values, max_size=3)
+
+
+@st.composite
+def series(draw: st.DrawFn) -> Series:
+    return Series(
+        **draw(some(SERIES_COUNTS, COUNTS)),
+        **draw(some(SERIES_HISTOGRAMS, histograms())),
+        statuses=draw(st.dictionaries(st.sampled_from([0, 200, 404]), COUNTS, max_size=2)),
+        errors=draw(st.dictionaries(NAMES, COUNTS, max_size=2)),
+        checks=draw(st.dictionaries(NAMES, st.tuples(COUNTS, COUNTS).map(list), max_size=2)),
+    )
+
+
+@st.composite
+def make_row(draw: st.DrawFn) -> Row:
+    return Row(
+        draw(st.integers(0, 5)),
+        **draw(some(ROW_COUNTS, COUNTS)),
+        **draw(some(ROW_HISTOGRAMS, histograms())),
+        series=draw(st.dictionaries(NAMES, series(), max_size=2)),
+    )
+
+
+rows = make_row()
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4)),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)),
