@@ -30,6 +30,7 @@ class Recent:
     """The figures of the newest seconds; rates a second, latencies in milliseconds (None: nothing measured)."""
 
     planned: float = 0.0
+    """Arrivals of open loads."""
     started: float = 0.0
     completed: float = 0.0
     requests: float = 0.0
@@ -102,7 +103,12 @@ def _recent(view: RunView, seconds: range) -> Recent:
         lateness.merge(row.lateness)
         for series in row.series.values():
             response.merge(series.response)
-    planned = sum(step.ledger.seconds.get(second, _NONE).planned for step in view.steps for second in seconds)
+    planned = sum(
+        step.ledger.seconds.get(second, _NONE).planned
+        for step in view.steps
+        if step.kind == "open"
+        for second in seconds
+    )
     span, last = len(seconds), seconds[-1]
     planned_now = [planned_users(step, last) for step in view.steps]
     return Recent(

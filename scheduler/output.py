@@ -39,8 +39,9 @@ def report(summary: Summary, files: tuple[Path, ...]) -> RenderableType:
     parts += [Text(f"note: {words.clean(text, 500)}", "dim") for text in summary["notes"]]
     if summary["warnings"] or summary["notes"]:
         parts.append(Text())
-    if files:
-        parts.append(Text("Files   ", "bold") + Text("  ".join(str(path) for path in files)))
+    for number, path in enumerate(files):
+        # Never folded: a path is there to be copied.
+        parts.append(Text(f"{'' if number else 'Files':<8}", "bold", no_wrap=True, overflow="ignore") + Text(str(path)))
     parts.append(verdict_line(summary))
     return Group(*parts)
 
@@ -53,7 +54,7 @@ def verdict_line(summary: Summary) -> Text:
     facts = f"{ledger['planned']:,} planned, {ledger['ok']:,} ok, {ledger['failed']:,} failed, {balance}"
     if verdict == "failed":
         facts += f", {len(failed)} of {len(summary['thresholds'])} thresholds failed"
-    return Text(verdict.upper(), STYLES[verdict]) + Text(f"  run {summary['run']['id']}: {facts}", "")
+    return Text(verdict.upper(), STYLES[verdict]) + Text(f"  {facts}", "")
 
 
 def console(file: Any = None) -> Console:
@@ -110,13 +111,12 @@ def _ledger(summary: Summary) -> list[Text]:
     lines = _equation("iterations", words.planned_equation(columns)) + _equation("", words.started_equation(columns))
     if ledger["dropped"]:
         causes = ", ".join(f"{count:,} {cause.replace('_', ' ')}" for cause, count in by.items() if count)
-        lines.append(Text(f"              dropped: {causes}"))
-    lines += [
-        Text(f"  requests    {words.requests_equation(asked)}"),
-        Text(
-            f"              {requests['sent']:,} sent, {requests['answered']:,} answered, {requests['unsent']:,} unsent"
-        ),
-    ]
+        lines.append(Text(f"{'':14}dropped: {causes}"))
+    lines += _equation("requests", words.requests_equation(asked))
+    lines.append(
+        Text(f"{'':14}{requests['sent']:,} sent, {requests['answered']:,} answered, {requests['unsent']:,} unsent")
+    )
+    lines += _user_time(summary)
     if ledger["balanced"]:
         return [*lines, Text("  balanced", "green")]
     return [*lines, Text("  DOES NOT BALANCE: a report was lost or is wrong; don't trust these numbers", "bold red")]
@@ -128,15 +128,14 @@ def _equation(label: str, equation: str) -> list[Text]:
 
 
 def _user_time(summary: Summary) -> list[Text]:
-    """The equation of user time, where users were planned for a time; in whole seconds, the summary has the rest."""
+    """The equation of user time, where users were planned for a time; rounded to tenths of a second."""
     names = ("planned", "surplus", "held", "missed", "cancelled")
     total = {name: sum(step["user_seconds"][name] for step in summary["steps"]) for name in names}
     if not total["planned"]:
         return []
-    shown = {name: f"{value:,.1f} {name}" for name, value in total.items()}
+    shown = {name: f"{value:,.1f}s {name}" for name, value in total.items()}
     left = f"{shown['planned']} + {shown['surplus']}" if total["surplus"] else shown["planned"]
-    right = f"{shown['held']} + {shown['missed']} + {shown['cancelled']}"
-    return [Text(f"  {'user time':<12}{left} = {right}, in seconds")]
+    return _equation("user time", f"{left} = {shown['held']} + {shown['missed']} + {shown['cancelled']}")
 
 
 def _thresholds(summary: Summary) -> Table:

@@ -125,12 +125,12 @@ def per_second(count: int, span_ns: int) -> float:
 def span_of(view: RunView, step: StepView) -> tuple[int, int]:
     """From when to when a step made its load, in schedule time: to its load's end, or to where it was ended before."""
     start = step.delay_ns
-    known = [claim.ended_ns for claim in step.claims if claim.ended_ns is not None]
-    if not view.final and view.started_at is not None and view.now_at is not None:
-        known = [view.now_at - view.started_at]
-    elif not known and step.rows:
-        known = [(step.rows[-1].second + 1) * SECOND]
-    end_ns = step.load.end_ns
-    if end_ns is not None:
-        known = [min([*known, start + end_ns])] if not known else [min(max(known), start + end_ns)]
-    return start, max([start, *known])
+    ends = [] if step.load.end_ns is None else [start + step.load.end_ns]
+    until = view.ended_at if view.final else view.now_at
+    if until is not None and view.started_at is not None:
+        ends.append(until - view.started_at)
+    if view.final:
+        told = [claim.ended_ns for claim in step.claims if claim.ended_ns is not None]
+        if told or step.rows:
+            ends.append(max(told) if told else (step.rows[-1].second + 1) * SECOND)
+    return start, max(start, min(ends, default=start))

@@ -198,7 +198,7 @@ class _Running:
         console = output.console()
         with _reader_may_be_gone():
             if self.request.quiet:
-                console.print(output.verdict_line(found), soft_wrap=True)
+                console.print(output.verdict_line(found), files[0] if written else "", soft_wrap=True)
             else:
                 console.print(output.report(found, files if written else ()))
         code: int = found["exit_code"]
