@@ -251,7 +251,7 @@ class _Tuple(marshmallow.fields.Field[Any]):
             raise marshmallow.ValidationError("not a list")
         if self.fixed and len(value) != len(self.items):
             raise marshmallow.ValidationError(f"not {len(self.items)} items")
-        return tuple(field.deserialize(item) for field, item in self._pairs(value))
+        return tuple(_at(number, field, item) for number, (field, item) in enumerate(self._pairs(value)))
 
     def _pairs(self, value: Any) -> Any:
         return zip(self.items if self.fixed else self.items * len(value), value, strict=True)
@@ -272,7 +272,15 @@ class _Mapping(marshmallow.fields.Field[Any]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> Any:
         if type(value) is not dict:
             raise marshmallow.ValidationError("not an object")
-        return value if self.inner is None else {key: self.inner.deserialize(item) for key, item in value.items()}
+        return value if self.inner is None else {key: _at(key, self.inner, item) for key, item in value.items()}
+
+
+def _at(key: str | int, field: marshmallow.fields.Field[Any], value: Any) -> Any:
+    """A value inside another; its problem is reported by its place."""
+    try:
+        return field.deserialize(value)
+    except marshmallow.ValidationError as error:
+        raise marshmallow.ValidationError({key: error.messages}) from None
 
 
 _EXACT = {str: "not text", int: "not a whole number", bool: "not true or false"}
