@@ -27,7 +27,7 @@ class QueueError(Exception):
     """The broker could not do what was asked: it is away, refuses, or the body is too long. Calls may be repeated:
     each one connects again where it has to."""
 
-    exit_code = 3
+    exit_code = 4
 
 
 class QueueMissing(QueueError):

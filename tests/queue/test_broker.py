@@ -104,7 +104,7 @@ def test_messages_and_address_survive_a_sigkill(broker: services.Embedded) -> No
 
 def test_one_folder_has_one_broker(broker: services.Embedded) -> None:
     second = subprocess.run(broker.command, capture_output=True, text=True, timeout=30, check=False)
-    assert second.returncode == 3
+    assert second.returncode == 4
     assert second.stderr == (
         f"loads: another broker runs on folder {broker.folder}: use it, or give --data another one\n"
     )
@@ -116,7 +116,7 @@ def test_a_port_that_is_taken_is_an_error_for_people(tmp_path: Path) -> None:
         where = f"127.0.0.1:{taken.getsockname()[1]}"
         command = [*services.loads(), "broker", "--data", str(tmp_path), "--listen", where]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert (done.returncode, done.stderr) == (3, f"loads: the broker can't listen on {where}: Address already in use\n")
+    assert (done.returncode, done.stderr) == (4, f"loads: the broker can't listen on {where}: Address already in use\n")
 
 
 def test_it_listens_on_loopback_alone(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_a_descriptor_that_is_none_is_no_traceback(tmp_path: Path, option: str) 
     command = [*services.loads(), "broker", "--data", str(tmp_path), option, "99"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert "Traceback" not in done.stderr
-    assert done.returncode == (3 if option == "--listen-fd" else 0)
+    assert done.returncode == (4 if option == "--listen-fd" else 0)
 
 
 class Pieces:
