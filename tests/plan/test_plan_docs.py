@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loads.scheduler.planfile import check_jmespath, parse_text
+from loads.scheduler.jobs import check_jmespath
+from loads.scheduler.planfile import parse_text
 
 from loads_queue.model.names import FUNCTIONS
 from loads_queue.model.plan import PLAN, STEP, load_plan
