@@ -149,19 +149,23 @@ class Redis(Broker):
         channel.client.delete(f"{name}.unacked", f"{name}.unacked.index")
 
     def drain(self, connection: Any, reader: Any, left_s: float) -> None:
-        """Wait for a message; Kombu itself looks for expired loans only while none come."""
+        """Wait for a message; Kombu itself looks for expired loans only while none come.
+
+        A blocking pop lasts no longer than the wait, or it could take a message after a cancel (Redis 6 or newer).
+        """
         channel = reader.channel
+        channel.brpop_timeout = _SLICE_S
         if time.monotonic() - getattr(channel, "loads_restored", 0.0) >= 1:
             channel.loads_restored = time.monotonic()
             channel.qos.restore_visible(num=None, interval=1)
         super().drain(connection, reader, left_s)
 
     def settle(self, connection: Any) -> None:
-        """Wait for the blocking pop that may be under way (1 s at most): Kombu puts what it brings back."""
-        deadline = time.monotonic() + 1.5
+        """Wait for the blocking pop that may be under way: Kombu puts what it brings back."""
+        deadline = time.monotonic() + 2 * _SLICE_S
         while connection.default_channel._in_poll and time.monotonic() < deadline:
             with suppress(socket.timeout):
-                connection.drain_events(timeout=0.1)
+                connection.drain_events(timeout=0.05)
 
 
 class Sqs(Broker):
