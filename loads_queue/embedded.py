@@ -17,8 +17,10 @@ import os
 import secrets
 import signal
 import socket as plain_socket
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,8 +62,8 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = _lock(folder / "broker.lock")
         store = Store(folder / "broker.sqlite3", _steady_ms())
-    except OSError as error:
-        raise QueueError(f"the broker can't use folder {folder}: {error.strerror or error}") from None
+    except (OSError, sqlite3.Error) as error:
+        raise QueueError(f"the broker can't use folder {folder}: {error}") from None
     listener = _listener(settings, store)
     secret = store.setting("secret") or secrets.token_hex(16)
     store.set_setting("secret", secret)
@@ -79,7 +81,8 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
         _write_address(folder / ADDRESS_FILE, url)
         ready(url)
         while not stop.wait(_EXPIRE_EVERY_S):
-            server.api.expire()
+            with suppress(sqlite3.Error):  # whoever sends is told; here it is tried again
+                server.api.expire()
     finally:
         (folder / ADDRESS_FILE).unlink(missing_ok=True)
         server.stop()
@@ -129,6 +132,8 @@ class Server:
             sock.sendall(_result(self.api.call(action, params)))
         except ApiError as error:
             sock.sendall(_error(error))
+        except sqlite3.Error as error:
+            sock.sendall(_error(ApiError("InternalFailure", f"the broker can't keep its messages: {error}", 500)))
 
     def _admit(self, request: Request) -> tuple[str, dict[str, object]]:
         if refused := refusal(request, KEY, self._secret, time.time()):

@@ -119,6 +119,30 @@ def test_a_port_that_is_taken_is_an_error_for_people(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (4, f"loads: the broker can't listen on {where}: Address already in use\n")
 
 
+def test_a_folder_that_can_not_be_used_is_an_error_for_people(tmp_path: Path) -> None:
+    (tmp_path / "broker.sqlite3").write_bytes(b"no database " * 1000)
+    command = [*services.loads(), "broker", "--data", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (
+        4, f"loads: the broker can't use folder {tmp_path}: file is not a database\n",
+    )  # fmt: skip
+
+
+def test_a_full_disk_is_told_to_whoever_sends(tmp_path: Path) -> None:
+    limited = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000));"
+        "from loads_queue.cli import main; main()"
+    )
+    service = services.embedded(tmp_path)
+    service.command = [sys.executable, "-c", limited, "broker", "--data", str(tmp_path)]
+    with services.running(service):
+        sqs = client(service.url)
+        url = sqs.create_queue(QueueName="a")["QueueUrl"]
+        with pytest.raises(ClientError, match="the broker can't keep its messages"):
+            sqs.send_message(QueueUrl=url, MessageBody="x" * 500_000)
+        assert sqs.get_queue_url(QueueName="a")["QueueUrl"] == url
+
+
 def test_it_listens_on_loopback_alone(tmp_path: Path) -> None:
     command = [*services.loads(), "broker", "--data", str(tmp_path), "--listen", "0.0.0.0:0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
