@@ -9,7 +9,7 @@ from loads_queue.model.problems import PlanError, Problem
 
 def read_plan(job: Job) -> Plan:
     """The plan of a job; raises PlanError with every problem, files that were not sent along among them."""
-    plan = load_plan(job.plan, dict(job.env), check_jmespath=check_jmespath)
+    plan = load_plan(job.plan, dict(job.env), project=job.project, check_jmespath=check_jmespath)
     missing = sorted({name for step in plan.steps for name in step.files if name not in job.files})
     if missing:
         raise PlanError(Problem("files", f"{name!r} was not sent along with the job") for name in missing)
