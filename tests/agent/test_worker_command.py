@@ -247,7 +247,7 @@ def test_without_a_broker_it_says_what_to_do(start: Callable[..., Process]) -> N
 
 def test_a_broker_that_is_not_there_is_said_to_be_away(start: Callable[..., Process], refused: str) -> None:
     worker = start(LOADS_BROKER=refused.replace("http://", "sqs://x:y@") + "//")
-    assert worker.end() == 3
+    assert worker.end() == 4
     text = worker.err.read_text()
     assert "is it up" in text and "Traceback" not in text
 
