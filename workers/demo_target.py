@@ -155,10 +155,10 @@ class Target:
                 request = self._read(reader, sock, head)
             except _Bad as bad:
                 sock.sendall(_response(bad.status, b"", close=True))
-                return
+                return _linger(sock)
             if request.path == "/ws" and request.header("upgrade"):
                 demo_websocket.serve(sock, reader, request)
-                return
+                return _linger(sock)
             for piece in self._answer(request):
                 sock.sendall(piece)
             if not request.keep_alive:
@@ -188,12 +188,11 @@ class Target:
         self.by_path[path] = self.by_path.get(path, 0) + 1
 
     def _answer(self, request: Request) -> Iterator[bytes]:
-        _, _, rest = request.path.partition("/")
-        name, _, argument = rest.partition("/")
-        route: Callable[[Request, str], Iterator[bytes]] | None = getattr(self, f"_get_{name or 'root'}", None)
-        if route is None or (argument and name not in ("status", "delay", "bytes")):
+        name, slash, argument = request.path[1:].partition("/")
+        route = _ROUTES.get(name) if request.path.startswith("/") else None
+        if route is None or bool(slash) is not (name in _WITH_ARGUMENT):
             return iter((_respond(request, 404, b"no such path; / lists them\n"),))
-        return route(request, argument)
+        return route(self, request, argument)
 
     def _get_root(self, request: Request, _: str) -> Iterator[bytes]:
         yield _respond(request, 200, HELP)
@@ -257,11 +256,32 @@ class Target:
         yield _json(request, {"total": self.total, "paths": self.by_path})
 
 
+_ROUTES: dict[str, Callable[[Target, Request, str], Iterator[bytes]]] = {
+    "": Target._get_root,
+    "status": Target._get_status,
+    "delay": Target._get_delay,
+    "bytes": Target._get_bytes,
+    "echo": Target._get_echo,
+    "flaky": Target._get_flaky,
+    "ws": Target._get_ws,
+    "counter": Target._get_counter,
+}
+_WITH_ARGUMENT = ("status", "delay", "bytes")
+
+
 def _header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     if not colon or not name or name != name.strip():
         raise _Bad(400)
     return name.lower(), value.strip(" \t")
+
+
+def _linger(sock: Any) -> None:
+    """Let the client read the last answer: closing with its bytes unread would reset the connection."""
+    sock.shutdown(socket.SHUT_WR)
+    with gevent.Timeout(1, False):
+        while sock.recv(65536):
+            pass
 
 
 def _read_body(reader: Reader, request: Request) -> bytes:

@@ -10,8 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import EngineProcess
-from servers import DemoTarget
+from engine_harness import EngineProcess
+from engine_targets import DemoTarget
 
 
 @pytest.fixture(params=["http"])

@@ -10,7 +10,7 @@ import time
 from fractions import Fraction
 
 import pytest
-from harness import (
+from engine_harness import (
     FOREVER,
     SECOND,
     EngineProcess,
@@ -23,7 +23,7 @@ from harness import (
     run_engine,
     scenario,
 )
-from servers import DemoTarget, ScriptedServer
+from engine_targets import DemoTarget, ScriptedServer
 
 from loads_queue.model import profile
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from loads_queue.model import shard as shares
+from loads_queue.model.rows import RowError, read_rows
 from loads_queue.model.scenario import Data
 
 
@@ -20,6 +19,7 @@ class Rows:
 
     def __init__(self, spec: Data, path: str, seed: int) -> None:
         """Raises ValueError where the file can't be read or has no rows."""
+        self.name = spec.file
         self.per_user = spec.per == "user"
         self.wrapped = False
         """Whether a row was used again."""
@@ -27,11 +27,16 @@ class Rows:
         self._random = spec.order == "random"
         self._seed = seed
         try:
-            self._names, self._rows = _read(path)
-        except (OSError, UnicodeError, csv.Error) as error:
+            with open(path, encoding="utf-8-sig", newline="") as file:
+                rows = read_rows(spec.file, file)
+                first = next(rows, None)
+                if first is None:
+                    raise ValueError("no rows")
+                self._names = tuple(first)
+                # Tuples: a row as a mapping of its own would take several times the memory.
+                self._rows = [tuple(first.values()), *(tuple(row[name] for name in self._names) for row in rows)]
+        except (OSError, UnicodeError, RowError, ValueError) as error:
             raise ValueError(f"data {spec.file}: {error}") from None
-        if not self._rows:
-            raise ValueError(f"data {spec.file}: no rows")
 
     def at(self, number: int) -> Mapping[str, Any]:
         """The row for a user or iteration; raises Exhausted."""
@@ -43,24 +48,4 @@ class Rows:
             self.wrapped = True
         if self._random:
             index = shares.permuted(index, length, self._seed + turn)
-        row = self._rows[index]
-        return dict(zip(self._names, row, strict=False)) if self._names is not None else row
-
-
-def _read(path: str) -> tuple[list[str] | None, list[Any]]:
-    """(names, rows) of a CSV file with a header; (None, objects) of JSON lines."""
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        start = file.read(1)
-        file.seek(0)
-        if start == "{":
-            return None, [_object(line, number) for number, line in enumerate(file, 1) if line.strip()]
-        reader = csv.reader(file, strict=True)
-        names = next(reader, [])
-        return names, [row for row in reader if row]
-
-
-def _object(line: str, number: int) -> dict[str, Any]:
-    value = json.loads(line)
-    if not isinstance(value, dict):
-        raise ValueError(f"line {number} is not a JSON object")
-    return value
+        return dict(zip(self._names, self._rows[index], strict=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 
 import gevent
@@ -28,8 +27,6 @@ def run(fd_in: int, fd_out: int) -> int:
     channel = Channel(hub, fd_in, fd_out)
     session = Session(hub, channel, finish)
     channel.listen(session.take, lost)
-    gc.collect()
-    gc.freeze()
     hub.switch()
     channel.drain()
     return over[0]

@@ -19,8 +19,8 @@ _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _STATUS = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [^\x00\r\n]*)?")
 _STATUS_BYTES = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [^\x00\r\n]*)?\r?\n")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_BAD_VALUE = re.compile(r"[\x00\r\n]")
-_BAD_TARGET = re.compile(r"[\x00-\x20\x7f]")
+_BAD_VALUE = re.compile(r"[\x00\r\n\ud800-\udfff]")
+_BAD_TARGET = re.compile(r"[\x00-\x20\x7f-\U0010ffff]")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\x00\r\n]*)?\r?")
 _CACHED_HEADS = 256
 
@@ -65,7 +65,7 @@ def request_line(method: str, target: str) -> str:
     if not _TOKEN.fullmatch(method):
         raise Refused("refused: the method is not a word")
     if not target or _BAD_TARGET.search(target):
-        raise Refused("refused: a space or control character in the URL")
+        raise Refused("refused: a character that a URL can't have")
     return f"{method} {target} HTTP/1.1\r\n"
 
 

@@ -23,37 +23,43 @@ _READ = 1
 class Alarm:
     """A callback to come; ``cancel`` forgets it."""
 
-    __slots__ = ("callback", "due", "number")
+    __slots__ = ("_pacer", "callback", "due", "number")
 
-    def __init__(self, due: int, number: int, callback: Callable[[], object] | None) -> None:
+    def __init__(self, pacer: Pacer, due: int, number: int, callback: Callable[[], object]) -> None:
+        self._pacer = pacer
         self.due = due
         self.number = number
-        self.callback = callback
+        self.callback: Callable[[], object] | None = callback
 
     def cancel(self) -> None:
         """Never call it; harmless after it was called."""
-        self.callback = None
+        if self.callback is not None:
+            self.callback = None
+            self._pacer._cancelled()
 
     def __lt__(self, other: Alarm) -> bool:
         return (self.due, self.number) < (other.due, other.number)
 
 
 class Pacer:
-    """The alarms of one engine; ``lag_ns`` is how late the latest one came since ``take_lag``."""
+    """The alarms of one engine. What a callback raises is for ``on_error``, called within the ``except`` clause."""
 
-    def __init__(self, loop: Any) -> None:
+    def __init__(self, loop: Any, on_error: Callable[[], object]) -> None:
+        self._on_error = on_error
         self._heap: list[Alarm] = []
         self._count = 0
         self._armed: int | None = None
         self._lag = 0
+        self._dead = 0
+        self._closed = False
         self._timer = _open_timer(loop, self._fire)
 
     def at(self, due: int, callback: Callable[[], object]) -> Alarm:
         """Call back at a time of CLOCK_BOOTTIME in nanoseconds, soon if it has passed."""
         self._count += 1
-        alarm = Alarm(due, self._count, callback)
+        alarm = Alarm(self, due, self._count, callback)
         heapq.heappush(self._heap, alarm)
-        if self._armed is None or due < self._armed:
+        if not self._closed and (self._armed is None or due < self._armed):
             self._arm(due)
         return alarm
 
@@ -65,7 +71,16 @@ class Pacer:
     def close(self) -> None:
         """Forget every alarm and give the timer back."""
         self._heap.clear()
+        self._closed = True
         self._timer.close()
+
+    def _cancelled(self) -> None:
+        """Alarms that were cancelled long before their time must not pile up."""
+        self._dead += 1
+        if self._dead > 1000 and self._dead > len(self._heap) // 2:
+            self._heap = [alarm for alarm in self._heap if alarm.callback is not None]
+            heapq.heapify(self._heap)
+            self._dead = 0
 
     def _arm(self, due: int) -> None:
         self._armed = due
@@ -74,17 +89,20 @@ class Pacer:
     def _fire(self) -> None:
         self._armed = None
         now = boottime_ns()
-        heap = self._heap
-        while heap and (heap[0].due <= now or heap[0].callback is None):
-            alarm = heapq.heappop(heap)
-            if alarm.callback is not None:
-                callback, alarm.callback = alarm.callback, None
-                if now - alarm.due > self._lag:
-                    self._lag = now - alarm.due
+        while self._heap and (self._heap[0].due <= now or self._heap[0].callback is None):
+            alarm = heapq.heappop(self._heap)
+            if alarm.callback is None:
+                self._dead = max(0, self._dead - 1)
+                continue
+            callback, alarm.callback = alarm.callback, None
+            self._lag = max(self._lag, now - alarm.due)
+            try:
                 callback()
-                now = boottime_ns()
-        if heap and (self._armed is None or heap[0].due < self._armed):
-            self._arm(heap[0].due)
+            except Exception:
+                self._on_error()
+            now = boottime_ns()
+        if self._heap and not self._closed and (self._armed is None or self._heap[0].due < self._armed):
+            self._arm(self._heap[0].due)
 
 
 class _Spec(ctypes.Structure):

@@ -60,8 +60,7 @@ class Outgoing:
 
     def with_cookies(self, cookies: str) -> bytes:
         """The request's bytes with a Cookie header, where there is one."""
-        line = header_line("Cookie", cookies).encode() if cookies else b""
-        return self.head + line + b"\r\n" + self.body
+        return self.head + (_cookie_line(cookies) if cookies else b"") + b"\r\n" + self.body
 
     def redirected(self, status: int, location: str) -> Outgoing:
         """The request that follows a redirect, as browsers do it; raises Refused."""
@@ -72,6 +71,15 @@ class Outgoing:
             dropped |= _OF_ORIGIN
         headers = tuple(pair for pair in self.headers if pair[0].lower() not in dropped)
         return Outgoing("GET" if to_get else self.method, url, headers, b"" if to_get else self.body)
+
+
+def _cookie_line(cookies: str) -> bytes:
+    """What a target set goes back in the same bytes, which were read as Latin-1."""
+    line = header_line("Cookie", cookies)
+    try:
+        return line.encode("latin-1")
+    except UnicodeEncodeError:
+        return line.encode()
 
 
 class PreparedRequest:

@@ -63,6 +63,7 @@ class Recorder:
         """Requests that stand in rows: sent, or ended without."""
         self.dropped = 0
         self.in_flight = 0
+        self._floor = 0
         self._rows: dict[int, LiveRow] = {}
         self._series: dict[tuple[int, str], _LiveSeries] = {}
         self._names: set[str] = set()
@@ -74,8 +75,15 @@ class Recorder:
         return max(0, (at - self.base) // SECOND)
 
     def live(self, second: int) -> LiveRow:
-        """The row of a second, made where there is none, as one that is about to change."""
+        """The row of a second, made where there is none, as one that is about to change.
+
+        A row that was forgotten is never begun again, since it would replace the whole one: what still comes for it
+        (a change of the profile that was heard of far too late) counts in the first second that is kept.
+        """
         live = self._rows.get(second)
+        if live is None:
+            second = max(second, self._floor)
+            live = self._rows.get(second)
         if live is None:
             live = self._rows[second] = LiveRow(second)
         live.dirty = True
@@ -230,6 +238,7 @@ class Recorder:
         Rows of seconds below ``settled``, in which nothing can begin any more, are forgotten once nothing of them is
         under way.
         """
+        self._floor = max(self._floor, settled)
         out = []
         for second in sorted(self._rows):
             live = self._rows[second]

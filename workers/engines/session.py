@@ -6,6 +6,7 @@ a snapshot goes out every second, and early when the permit runs short; the last
 
 from __future__ import annotations
 
+import gc
 import resource
 import time
 import traceback
@@ -35,6 +36,8 @@ from .world import Load, Order, World
 
 SECOND = 1_000_000_000
 EARLY_NS = 50_000_000
+KEPT_SECONDS = 15
+"""Rows stay in memory that long, for changes of the profile that are heard of late."""
 _PHASE_NS = 20_000_000
 """Snapshots come a little after full seconds of the schedule, when a second's requests have mostly been answered."""
 
@@ -46,7 +49,7 @@ class Session:
         self._hub = hub
         self._channel = channel
         self._done = done
-        self._pacer = Pacer(hub.loop)
+        self._pacer = Pacer(hub.loop, self._crash)
         self._order: Order | None = None
         self._world: World | None = None
         self._load: Load | None = None
@@ -102,6 +105,8 @@ class Session:
         rows = Rows(spec.data, order.files[spec.data.file], order.seed) if spec.data is not None else None
         self._order = order
         self._parts = (load, scenario, net, rows)
+        gc.collect()
+        gc.freeze()  # Plan and data stay to the end: no collection need look at them again.
         self._channel.write({"type": "ready"})
         self._tick = self._pacer.at(boottime_ns() + SECOND, self._on_tick)
 
@@ -190,14 +195,19 @@ class Session:
         if self._closing is None:
             self._closing = cause
         if self._load is None:
-            self._hub.loop.run_callback(self._end)
+            self._soon(self._end)
             return
         self._load.stop()
         if grace_ns:
             self._pacer.at(boottime_ns() + grace_ns, self._interrupt)
         else:
-            self._hub.loop.run_callback(self._interrupt)
+            self._soon(self._interrupt)
         self._maybe_over()
+
+    def _soon(self, callback: Callable[[], None]) -> None:
+        """From anywhere: call back in the hub, once what runs now has come to a rest."""
+        if not self._ended:
+            self._pacer.at(0, callback)
 
     def _interrupt(self) -> None:
         if self._load is not None:
@@ -206,7 +216,7 @@ class Session:
 
     def _maybe_over(self) -> None:
         if self._closing is not None and self._world is not None and not self._world.recorder.in_flight:
-            self._hub.loop.run_callback(self._end)
+            self._soon(self._end)
 
     def _fail(self, detail: str) -> None:
         if not self._ended:
@@ -235,11 +245,15 @@ class Session:
         except GreenletExit:
             pass
         except Exception:
-            traceback.print_exc()
-            if not self._ended:
-                self._closing = "crashed"
-                self._detail = traceback.format_exc(limit=-3)[-2000:]
-                self._end()
+            self._crash()
+
+    def _crash(self) -> None:
+        """In an ``except`` clause: a fault of the engine's own ends it."""
+        traceback.print_exc()
+        if not self._ended:
+            self._closing = "crashed"
+            self._detail = traceback.format_exc(limit=-3)[-2000:]
+            self._end()
 
     # The permit
 
@@ -255,9 +269,10 @@ class Session:
             self._waiters.pop(number, None)
 
     def _wake(self) -> None:
-        waiting, self._waiters = self._waiters, {}
-        for resume in waiting.values():
-            resume()
+        for number in list(self._waiters):
+            resume = self._waiters.pop(number, None)
+            if resume is not None:  # Else it left while another one went on.
+                resume()
 
     def _hungry(self) -> bool:
         if self._load is None or self._closing is not None:
@@ -287,12 +302,10 @@ class Session:
         self._tick = self._pacer.at(base + (since // SECOND + 1) * SECOND + _PHASE_NS, self._on_tick)
 
     def _on_tick(self) -> None:
-        with self.guard():
-            now = boottime_ns()
-            if self._channel.clear:
-                self._snapshot(now)
-            if not self._ended:
-                self._schedule_tick(now)
+        now = boottime_ns()
+        if self._channel.clear:
+            self._snapshot(now)
+        self._schedule_tick(now)
 
     def _snapshot(self, now: int) -> None:
         self._number += 1
@@ -309,7 +322,7 @@ class Session:
         counts = {"started": 0, "attempted": 0, "in_flight": 0}
         if world is not None and load is not None:
             load.cover(now)
-            rows = world.recorder.take(load.settled_before(now) - 1)
+            rows = world.recorder.take(load.settled_before(now) - KEPT_SECONDS)
             totals = load.totals()
             counts = {name: getattr(world.recorder, name) for name in counts}
         self._note()
@@ -336,8 +349,9 @@ class Session:
 
     def _note(self) -> None:
         """Warnings are a state: each stands in every snapshot from when it is first true."""
-        if self._parts is not None and self._parts[3] is not None and self._parts[3].wrapped and not self._warnings:
-            self._warnings.append("data: every row was used, and they began again from the first")
+        rows = self._parts[3] if self._parts is not None else None
+        if rows is not None and rows.wrapped and not self._warnings:
+            self._warnings.append(f"data {rows.name}: every row was used, and they began again from the first")
 
 
 def _resident(otherwise_kib: int) -> int:

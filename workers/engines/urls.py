@@ -46,7 +46,7 @@ class Url(NamedTuple):
 def parse(text: str) -> Url:
     """An absolute http or https URL; raises Refused."""
     if _CONTROL.search(text):
-        raise Refused("refused: a space or control character in the URL")
+        raise Refused("refused: a character that a URL can't have")
     match = _URL.match(text)
     if match is None:
         raise Refused("refused: not an http URL")
@@ -59,14 +59,14 @@ def below(base: Origin | None, text: str) -> Url:
     """A URL, or a path (with query) on the base's origin; raises Refused."""
     if text.startswith("/") and base is not None:
         if _CONTROL.search(text):
-            raise Refused("refused: a space or control character in the URL")
+            raise Refused("refused: a character that a URL can't have")
         return Url(base, quote(text.partition("#")[0]))
     return parse(text)
 
 
 def join(url: Url, reference: str) -> Url:
     """Where a Location header leads from a URL; raises Refused."""
-    reference = reference.strip().partition("#")[0]
+    reference = _as_utf8(reference).strip().partition("#")[0]
     if _CONTROL.search(reference):
         raise Refused("redirect: a control character in the location")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", reference):
@@ -91,6 +91,14 @@ def quote(target: str) -> str:
     if _UNSAFE.search(target) is None:
         return target
     return _UNSAFE.sub(lambda match: "".join(f"%{byte:02X}" for byte in _bytes(match[0])), target)
+
+
+def _as_utf8(text: str) -> str:
+    """A header's bytes are read as Latin-1; where a target wrote UTF-8 into its location, that is what it meant."""
+    try:
+        return text if text.isascii() else text.encode("latin-1").decode()
+    except UnicodeError:
+        return text
 
 
 def _bytes(char: str) -> bytes:

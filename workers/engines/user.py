@@ -118,7 +118,7 @@ class User:
                     if not turn.first_sent:
                         turn.first_sent = effect.sent
                 else:
-                    free = max(free, turn.started) + effect.duration_ns  # type: ignore[union-attr]
+                    free += effect.duration_ns  # type: ignore[union-attr]
                     self.sleep_until(free)
         except StopIteration as stop:
             return "ok" if stop.value else "failed"

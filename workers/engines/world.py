@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -53,7 +54,18 @@ class Order:
     def names(self) -> dict[str, str]:
         """The worker's own names, as a plan sees them."""
         own = {"RUN_ID": self.run, "STEP_NAME": self.step, "SHARD": str(self.shard), "WORKER_ID": self.worker}
-        return {**self.env, **own}
+        address = own_address()
+        return {"HOST_IP": address, "PRIVATE_IP": address, **self.env, **own}
+
+
+def own_address() -> str:
+    """This host's address, as a target outside would see it sent from; no packet leaves to find out."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
 
 
 class Load(Protocol):

@@ -7,8 +7,8 @@ import socket
 import struct
 
 import pytest
-from harness import EngineProcess, check_series, counted_load, request, run_engine, scenario
-from servers import OK, Behaviour, ScriptedServer, answer
+from engine_harness import EngineProcess, check_series, counted_load, request, run_engine, scenario
+from engine_targets import OK, Behaviour, ScriptedServer, answer
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 
