@@ -62,7 +62,7 @@ class Plain:
     def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._write = write
         self._clock = clock
-        self._next = clock()
+        self._next = clock() + PLAIN_EVERY_S
         self._told: set[str] = set()
         self._state = ""
 
@@ -73,7 +73,8 @@ class Plain:
             if warning not in self._told:
                 self._told.add(warning)
                 self._write(f"warning: {words.clean(warning, 300)}")
-        if self._clock() >= self._next or view.state != self._state:
+        changed = view.state != self._state and view.state not in (RunState.WAITING, RunState.STARTING)
+        if self._clock() >= self._next or changed:
             self._state = view.state
             self._next = self._clock() + PLAIN_EVERY_S
             self._write(plain_line(view, now))
@@ -93,6 +94,8 @@ def plain_line(view: RunView, now: Now) -> str:
     parts = [f"{time_text} {view.state}"]
     if view.state in (RunState.WAITING, RunState.STARTING):
         return f"{parts[0]}{': ' if view.reason else ''}{words.clean(view.reason)}"
+    if not total.started:
+        return parts[0]
     if any(step.kind == "open" for step in view.steps):
         parts.append(f"planned {words.rate(now.recent.planned)}/s")
     parts.append(f"started {words.rate(now.recent.started)}/s")
@@ -109,7 +112,7 @@ def plain_line(view: RunView, now: Now) -> str:
 
 
 class Terminal:
-    """A view that is redrawn in place; it takes 22 lines of 80 columns at most and goes away at the end."""
+    """A view that is redrawn in place; it fits into 24 lines of 80 columns and goes away at the end."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
@@ -130,7 +133,7 @@ class Terminal:
 
 
 def picture(view: RunView, now: Now, footer: str) -> RenderableType:
-    """The whole view, as tall whatever it has to say, so that it does not jump."""
+    """The whole view, as tall whatever it has to say (numbers of eight digits apart), so that it does not jump."""
     total, requests = now.ledger.total, now.ledger.requests
     equations = [
         *_folded("ledger", words.planned_equation(total)),

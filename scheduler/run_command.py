@@ -134,7 +134,9 @@ def hit_document(url: str, method: str | None, headers: tuple[str, ...], data: s
         action["headers"] = pairs
     if data is not None:
         action["body"] = _literal(data)
-    return {"name": f"hit {url}"[:200], "steps": [{"name": "hit", "http": {"do": [action]}}]}
+    # A name is for people: it need not be the URL to the letter, but it must name nothing.
+    name = f"hit {url}".replace("${", "{")[:200]
+    return {"name": name, "steps": [{"name": "hit", "http": {"do": [action]}}]}
 
 
 def _literal(text: str) -> str:

@@ -163,6 +163,8 @@ class _Running:
                 reader.request_abort(self.name, _user() if self.interrupts.count else "the loss of the worker")
                 screen.say("Ending the run; Ctrl-C once more leaves at once, without results.")
             if self._given_up(view, begun):
+                view = reader.run_view(self.name) or view
+                self.cluster.kill()
                 return view
             self.interrupts.wait(max(POLL_S, 4 * (time.monotonic() - looked)))
 

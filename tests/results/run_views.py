@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 from hypothesis import strategies as st
 from loads.scheduler.view import ClaimView, RunView, StepView
@@ -66,8 +67,9 @@ def step_view(
 
 def run_view(*steps: StepView, **more: object) -> RunView:
     """A run that is over."""
-    given = {"state": "finished", "started_at": STARTED_AT, "ended_at": STARTED_AT + 4 * SECOND, **more}
-    return RunView("r1", "shop", "evening", "ann", steps=steps, **given)  # type: ignore[arg-type]
+    given: dict[str, Any] = {"project": "shop", "plan": "evening", "owner": "ann", "state": "finished"}
+    given |= {"started_at": STARTED_AT, "ended_at": STARTED_AT + 4 * SECOND}
+    return RunView("r1", steps=steps, **(given | more))
 
 
 def simple(outcomes: Sequence[str], rate: int = 10, taken: int = 5_000_000, **more: object) -> RunView:
