@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from loads_queue import codec
 from loads_queue.messages import JOBS, REPORTS, Job, Report
 from loads_queue.model.states import RunState
+from loads_queue.model.summary import Row
 from loads_queue.queue import Consumer, Delivery, Queue, QueueError, QueueMissing
 
 from . import core
@@ -93,6 +94,9 @@ class Service:
         try:
             while not self._stopping:
                 self._turn()
+                for reader in readers:
+                    if reader.ready():
+                        reader.get()
         finally:
             gevent.killall(readers)
             self.store.free_epoch(self.cluster.epoch)
@@ -111,6 +115,10 @@ class Service:
                 except QueueError as error:
                     log.warning("queue %s: %s", name, error)
                     gevent.sleep(RETRY_S)
+                except DBAPIError as error:
+                    # Unacknowledged, so it comes again; while nothing can be written, nothing is received either.
+                    log.error("database: %s", error.orig)
+                    gevent.sleep(RETRY_S)
         finally:
             consumer.close()
 
@@ -122,6 +130,7 @@ class Service:
             if name == JOBS and isinstance(decoded.message, Job):
                 event = JobReceived(decoded.message)
             elif name == REPORTS and isinstance(decoded.message, Report):
+                _check_rows(decoded.message, delivery.body)
                 event = ReportReceived(decoded.message, self.clock())
             else:
                 raise codec.DecodeError(f"a {type(decoded.message).__name__} on {name}", delivery.body)
@@ -136,30 +145,36 @@ class Service:
         """Wait for events or the next tick, decide, commit, publish, acknowledge."""
         arrived = self._gather()
         now = self.clock()
-        if now - self._renewed_at >= EPOCH_EVERY_NS:
-            self.store.renew_epoch(self.cluster.epoch, now)
-            self._renewed_at = now
-        fresh = [
-            arrival
-            for arrival in arrived
-            if not (isinstance(arrival.event, JobReceived) and self.store.received(f"job.{arrival.event.job.id}"))
-        ]
-        orders = self.store.orders()
-        events: list[Event] = [Tick(), *(arrival.event for arrival in fresh)]
-        events += [StopRequested(order.run, order.who) for order in orders]
-        jobs = [f"job.{arrival.event.job.id}" for arrival in fresh if isinstance(arrival.event, JobReceived)]
         try:
-            self._commit(core.step(self.cluster, events, now, read_plan), jobs, [order.id for order in orders], now)
+            self._take(arrived, now)
+            self._publish()
         except DBAPIError as error:
-            # Nothing was acknowledged, so all of it comes again; the state in memory is ahead and is read anew.
+            # What was not committed was not acknowledged either and comes again; the state in memory is read anew.
             log.error("database: %s; reading the state back", error.orig)
             gevent.sleep(RETRY_S)
             self._reload()
             return
-        self._publish()
         for arrival in arrived:
             self._acknowledge(arrival)
         self._forget(now)
+
+    def _take(self, arrived: list[Arrival], now: int) -> None:
+        """Decide about what arrived, in one transaction."""
+        if now - self._renewed_at >= EPOCH_EVERY_NS:
+            self.store.renew_epoch(self.cluster.epoch, now)
+            self._renewed_at = now
+        events: list[Event] = [Tick()]
+        jobs = []
+        for arrival in arrived:
+            if isinstance(arrival.event, JobReceived):
+                ident = f"job.{arrival.event.job.id}"
+                if self.store.received(ident):
+                    continue
+                jobs.append(ident)
+            events.append(arrival.event)
+        orders = self.store.orders()
+        events += [StopRequested(order.run, order.who) for order in orders]
+        self._commit(core.step(self.cluster, events, now, read_plan), jobs, [order.id for order in orders], now)
 
     def _gather(self) -> list[Arrival]:
         try:
@@ -228,6 +243,17 @@ class Service:
             self.cluster = fresh
         except DBAPIError as error:
             log.error("database: %s", error.orig)
+
+
+def _check_rows(report: Report, body: str) -> None:
+    """Rows are free-form to the codec; what is no row must not reach the ledger. Raises DecodeError."""
+    for claim in report.claims:
+        for row in claim.rows:
+            try:
+                if Row.from_wire(row).second < 0:
+                    raise ValueError("second: before the schedule")
+            except ValueError as error:
+                raise codec.DecodeError(f"a row of claim {claim.claim}: {error}", body) from None
 
 
 def serve(

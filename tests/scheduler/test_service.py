@@ -1,0 +1,182 @@
+"""The scheduler's edge over a queue in memory and a real store: what is acknowledged when, and what survives."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loads.scheduler import tables
+from loads.scheduler.reader import Reader
+from loads.scheduler.service import Service
+from loads.scheduler.store import EpochLost, Store
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+
+from loads_queue import codec
+from loads_queue.messages import JOBS, REPORTS, ClaimReport, Hello, Job, Report
+from loads_queue.queue import Delivery, QueueError
+
+PLAN = {
+    "name": "plan",
+    "steps": [{"name": "only", "load": {"rate": 5, "for": "2s"}, "http": {"base_url": "http://127.0.0.1:9", "do": []}}],
+}
+PLAN["steps"][0]["http"]["do"] = [{"get": "/"}]  # type: ignore[index]
+
+
+class Broker:
+    """Keeps what was sent and what was acknowledged; may be away."""
+
+    def __init__(self) -> None:
+        self.sent: dict[str, list[str]] = defaultdict(list)
+        self.acked: list[Any] = []
+        self.away = False
+
+    def declare(self, name: str, visibility_s: int = 20) -> None: ...
+
+    def send(self, name: str, bodies: Sequence[str]) -> None:
+        if self.away:
+            raise QueueError("the broker is away")
+        self.sent[name] += bodies
+
+    def ack(self, deliveries: Sequence[Delivery]) -> None:
+        self.acked += [delivery.receipt for delivery in deliveries]
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'loads.db'}"
+
+
+class Rig:
+    """A service whose turns the test takes one by one."""
+
+    def __init__(self, url: str, broker: Broker | None = None, now: int = 10**18) -> None:
+        self.now = now
+        self.broker = broker or Broker()
+        self.store = Store(url)
+        self.service = Service(self.store, self.broker, "me", lambda: self.now)  # type: ignore[arg-type]
+        self.service.start()
+        self._receipts = itertools.count()
+
+    def arrive(self, queue: str, body: str) -> int:
+        receipt = next(self._receipts)
+        self.service._arrived(queue, self.broker, Delivery(body, receipt))  # type: ignore[arg-type]
+        return receipt
+
+    def turn(self) -> None:
+        self.now += 100_000_000
+        self.service._turn()
+
+    def dead(self) -> list[str]:
+        with self.store.engine.connect() as connection:
+            return [row.reason for row in connection.execute(select(tables.dead_letters))]
+
+
+def job(ident: str = "r1", plan: Any = PLAN) -> str:
+    return codec.encode(Job(id=ident, plan=plan), JOBS, 1)
+
+
+def report(sequence: int, *claims: ClaimReport, slots: int = 1) -> str:
+    hello = Hello("1", "h", 1) if sequence == 1 else None
+    value = Report(f"w-{sequence}", "w", "life", sequence, 0, 0, 1, slots, slots, claims=claims, hello=hello)
+    return codec.encode(value, REPORTS, 1)
+
+
+def test_a_job_is_acknowledged_only_once_it_is_committed(url: str) -> None:
+    rig = Rig(url)
+    receipt = rig.arrive(JOBS, job())
+    assert rig.broker.acked == [] and Reader(url).run_view("r1") is None
+    rig.turn()
+    assert rig.broker.acked == [receipt]
+    assert Reader(url).run_view("r1").state == "waiting"
+
+
+def test_offers_are_published_after_the_commit_and_again_after_a_crash(url: str) -> None:
+    rig = Rig(url)
+    rig.arrive(JOBS, job())
+    rig.arrive(REPORTS, report(1))
+    rig.broker.away = True
+    rig.turn()
+    assert rig.broker.sent == {} and len(rig.store.outgoing()) == 2
+    rig.store.free_epoch(1)
+    again = Rig(url, now=rig.now)
+    again.turn()
+    assert len(again.broker.sent["steps.any.process"]) == 1
+    assert len(again.broker.sent["control.w"]) >= 1
+    assert again.store.outgoing() == []
+
+
+def test_a_job_that_comes_again_after_its_run_is_over_stays_one_run(url: str) -> None:
+    rig = Rig(url)
+    rig.arrive(JOBS, job(plan={"name": "wrong"}))
+    rig.turn()
+    assert "the plan is wrong" in Reader(url).run_view("r1").reason
+    rig.now += 60_000_000_000
+    rig.turn()
+    assert "r1" not in rig.service.cluster.runs
+    receipt = rig.arrive(JOBS, job())
+    rig.turn()
+    assert receipt in rig.broker.acked and Reader(url).run_view("r1").state == "finished"
+
+
+@pytest.mark.parametrize(
+    "body, reason",
+    [
+        ("garbage", "not JSON"),
+        (codec.encode(Job(id="x"), REPORTS, 1), "a Job on reports"),
+        (report(1, ClaimReport("c", "r1", "only", 0, 1, "running", rows=({"second": 0, "ok": -1},))), "not a count"),
+        (report(1, ClaimReport("c", "r1", "only", 0, 1, "running", rows=({},))), "second"),
+        (report(1, ClaimReport("c", "r1", "only", 0, 1, "running", rows=({"second": -4},))), "before the schedule"),
+    ],
+)
+def test_what_cannot_be_taken_in_is_kept_with_its_reason_and_harms_nobody(url: str, body: str, reason: str) -> None:
+    rig = Rig(url)
+    receipt = rig.arrive(REPORTS, body)
+    assert receipt in rig.broker.acked
+    (kept,) = rig.dead()
+    assert reason in kept
+    rig.arrive(JOBS, job())
+    rig.turn()
+    assert Reader(url).run_view("r1") is not None
+
+
+def test_a_scheduler_that_lost_its_epoch_stops_before_it_writes(url: str) -> None:
+    rig = Rig(url)
+    rig.now += 60_000_000_000
+    other = Store(url)
+    assert other.take_epoch("other", rig.now) == 2
+    rig.arrive(JOBS, job())
+    with pytest.raises(EpochLost):
+        rig.turn()
+    assert rig.broker.acked == [] and Reader(url).run_view("r1") is None
+
+
+def test_an_abort_reaches_the_run_by_the_store(url: str) -> None:
+    rig = Rig(url)
+    rig.arrive(JOBS, job())
+    rig.turn()
+    Reader(url).request_abort("r1", "ann")
+    rig.turn()
+    view = Reader(url).run_view("r1")
+    assert view.final and view.aborted_by == "ann"
+
+
+def test_a_database_that_cannot_be_written_loses_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(url)
+    receipt = rig.arrive(JOBS, job())
+    with monkeypatch.context() as patch:
+        patch.setattr("loads.scheduler.service.gevent.sleep", lambda _: None)
+        patch.setattr(rig.store, "commit", _full)
+        rig.turn()
+    assert receipt not in rig.broker.acked and rig.service.cluster.runs == {}
+    again = rig.arrive(JOBS, job())
+    rig.turn()
+    assert again in rig.broker.acked and Reader(url).run_view("r1") is not None
+
+
+def _full(*_: Any, **__: Any) -> list[Any]:
+    raise OperationalError("INSERT", {}, Exception("database or disk is full"))
