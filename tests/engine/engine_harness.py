@@ -220,15 +220,24 @@ def check_series(series: Series) -> None:
     assert series.response.count == series.ok + series.failed, series
 
 
-def run_engine(spec: Mapping[str, Any], load: Mapping[str, Any], **more: Any) -> EngineProcess:
-    """A whole run with an endless permit; the ended engine."""
-    engine = EngineProcess()
+def run_shards(spec: Mapping[str, Any], load: Mapping[str, Any], shards: int, **more: Any) -> list[EngineProcess]:
+    """Whole runs of all shards at the same time, with endless permits; the ended engines."""
+    engines = [EngineProcess() for _ in range(shards)]
     try:
-        engine.spec(spec, load, **more)
-        engine.until_ready()
-        engine.permit()
-        engine.start()
-        engine.finish()
+        for shard, engine in enumerate(engines):
+            engine.spec(spec, load, shard=shard, shards=shards, **more)
+        for engine in engines:
+            engine.until_ready()
+            engine.permit()
+            engine.start()
+        for engine in engines:
+            engine.finish()
     finally:
-        engine.close()
-    return engine
+        for engine in engines:
+            engine.close()
+    return engines
+
+
+def run_engine(spec: Mapping[str, Any], load: Mapping[str, Any], **more: Any) -> EngineProcess:
+    """A whole run of a step with one shard."""
+    return run_shards(spec, load, 1, **more)[0]

@@ -20,7 +20,7 @@ from engine_harness import (
     open_load,
     pause,
     request,
-    run_engine,
+    run_shards,
     scenario,
 )
 from engine_targets import DemoTarget, ScriptedServer
@@ -55,9 +55,7 @@ class TestOpen:
         assert total.lateness.count == 300 and total.iteration_response.count == 300
 
     def test_shards_partition_the_arrivals(self, demo: DemoTarget) -> None:
-        found = [
-            run_engine(scenario(demo.url), open_load(50, 0.5), shard=shard, shards=3).total.ok for shard in range(3)
-        ]
+        found = [engine.total.ok for engine in run_shards(scenario(demo.url), open_load(50, 0.5), 3)]
         assert found == [9, 8, 8]
 
     def test_rows_are_kept_by_the_second_in_which_arrivals_were_due(
@@ -224,11 +222,8 @@ class TestCounted:
 
     def test_cycles_follow_one_another_in_a_shard(self, demo: DemoTarget) -> None:
         load = profile.IterationsLoad(((3, 2), (5, 1), (1, 4)))
-        ok = []
-        for shard in range(2):
-            engine = run_engine(scenario(demo.url), profile.to_wire(load), shard=shard, shards=2)
-            ok.append(engine.total.ok)
-            assert engine.total.ok == load.shard(shard, 2).planned
+        ok = [engine.total.ok for engine in run_shards(scenario(demo.url), profile.to_wire(load), 2)]
+        assert ok == [load.shard(shard, 2).planned for shard in range(2)]
         assert sum(ok) == load.planned == 15
 
     def test_turns_below_first_are_others_and_the_rest_is_told(self, engine: EngineProcess, demo: DemoTarget) -> None:

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from engine_harness import SECOND, counted_load, open_load, request, run_engine, scenario
+from engine_harness import SECOND, counted_load, open_load, request, run_engine, run_shards, scenario
 from engine_targets import OK, DemoTarget, ScriptedServer, answer
 
 
@@ -167,16 +167,8 @@ class TestData:
         path.write_text("id\n" + "".join(f"r{number}\n" for number in range(10)))
         spec = {"file": "d.csv", "order": "sequential", "when_exhausted": "wrap", "per": "iteration", **data}
         with ScriptedServer({}) as server:
-            engines = [
-                run_engine(
-                    scenario(server.url, request("/${row.id}", name="row"), data=spec),
-                    load,
-                    shard=shard,
-                    shards=shards,
-                    files={"d.csv": str(path)},
-                )
-                for shard in range(shards)
-            ]
+            steps = scenario(server.url, request("/${row.id}", name="row"), data=spec)
+            engines = run_shards(steps, load, shards, files={"d.csv": str(path)})
             return [head.split(b" ")[1].decode()[1:] for head in server.heads], engines
 
     def test_shards_share_the_rows_out(self, tmp_path: Path) -> None:

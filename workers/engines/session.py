@@ -207,7 +207,7 @@ class Session:
     def _soon(self, callback: Callable[[], None]) -> None:
         """From anywhere: call back in the hub, once what runs now has come to a rest."""
         if not self._ended:
-            self._pacer.at(0, callback)
+            self._pacer.at(boottime_ns(), callback)
 
     def _interrupt(self) -> None:
         if self._load is not None:
