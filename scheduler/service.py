@@ -241,6 +241,7 @@ class Service:
             self.store.load(fresh)
             fresh.plans = {name: plan for name, plan in self.cluster.plans.items() if name in fresh.runs}
             self.cluster = fresh
+            self._unsent = self.store.outgoing()
         except DBAPIError as error:
             log.error("database: %s", error.orig)
 
