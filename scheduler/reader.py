@@ -242,7 +242,7 @@ def _claim(claim: Claim) -> ClaimView:
     )
     if end is None:
         return view
-    return replace(view, end_cause=end.cause, end_detail=end.detail, end_output=end.output)
+    return replace(view, end_cause=end.cause, end_detail=end.detail, end_output=end.output, ended_ns=end.at_ns)
 
 
 def _worker(worker: Worker, claims: list[Claim]) -> WorkerView:

@@ -252,12 +252,12 @@ class Service:
 
     def _tick(self) -> None:
         self.handle(Tick(self._health()))
-        while True:
+        while not self.state.exited:
             self._changed.clear()
-            wait = (wake_at(self.state) - self._clock().boot) / 1e9
-            if wait > 0 and self._changed.wait(wait):
-                continue
-            self.handle(Tick(self._health()))
+            # At least a moment, so that nothing the core wants at once can keep the others from running.
+            wait = max((wake_at(self.state) - self._clock().boot) / 1e9, 0.0005)
+            if not self._changed.wait(wait):
+                self.handle(Tick(self._health()))
 
     def _health(self) -> Mapping[str, Any]:
         """The agent's own CPU seconds and resident bytes, and its host's load, at most once a second."""
