@@ -27,6 +27,7 @@ from rich.table import Table
 from scripts.target import LOADS, demo_target
 
 PLAN = Path(__file__).resolve().parent / "steady.yaml"
+WIDTH = 110
 ROLES = {"engine_main": "engine", "worker": "agent", "scheduler": "scheduler", "broker": "broker"}
 WARM_S = 10.0
 """Memory is called flat by how much it grows after the first seconds, in which modules and buffers still come in."""
@@ -176,8 +177,8 @@ def pacing(timeline: list[dict[str, Any]]) -> list[Figure]:
 
 
 def worst(rows: list[dict[str, Any]], seconds: int) -> float | None:
-    """The largest deviation of begun from planned over whole windows of that many seconds, in percent."""
-    windows = [rows[at : at + seconds] for at in range(0, len(rows) - seconds + 1, seconds)]
+    """The largest deviation of begun from planned over any window of that many seconds, in percent."""
+    windows = [rows[at : at + seconds] for at in range(len(rows) - seconds + 1)]
     off = []
     for window in windows:
         planned = sum(row["planned"] for row in window)
@@ -226,7 +227,7 @@ def show(figures: list[Figure], title: str) -> None:
         table.add_column(column)
     for figure in figures:
         table.add_row(figure.name, figure.measured, figure.bar, {True: "ok", False: "MISSED", None: ""}[figure.good])
-    Console().print(table)
+    Console(width=WIDTH).print(table)
 
 
 if __name__ == "__main__":
