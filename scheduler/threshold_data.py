@@ -151,8 +151,7 @@ def _of_requests(part: _Part, source: str, metric: str, name: str | None) -> Val
         if name is None:
             infinite += part.columns().dropped_in_flight
         if source == "ok":
-            # One histogram holds all responses: those of the ok ones can be told only where there are no others.
-            return _latency(series.response, metric, 0) if not series.failed else None
+            return _latency(series.response_ok, metric, 0)
         return _latency(series.service if source == "service" else series.response, metric, infinite)
     count = series.ok if source == "ok" else series.attempted if name is not None else part.requests()
     if metric == "requests":

@@ -345,6 +345,7 @@ def _user_time(time: UserTime, evidence: ShardEvidence) -> None:
     position = delay
     for claim in evidence.claims:
         time.held += sum(row.held_ns for row in claim.rows)
+        time.missed += sum(row.missed_user_ns for row in claim.rows)
         low = delay if claim.held_from_ns is None else max(delay, claim.held_from_ns)
         if claim.covered_ns <= low:
             continue

@@ -16,7 +16,7 @@ from .plan_load import Load
 from .plan_step import SEED, STEP, CheckFile, EnvValues, Raw, Step, as_text, read_step, too_few_in_flight
 from .problems import NOT_YET, Lines, Path, PlanError, Problem, nearest, path_text
 from .profile import OpenLoad
-from .thresholds import LATENCIES, Threshold, ThresholdError, default_thresholds, parse
+from .thresholds import Threshold, ThresholdError, default_thresholds, parse
 from .units import shown
 
 RATE_OF_A_SHARD = 5000
@@ -171,8 +171,6 @@ def _read_thresholds(texts: list[str | None] | None, steps: list[Step] | None, a
         except ThresholdError as error:
             place.problem(str(error))
             continue
-        if threshold.source == "ok" and threshold.metric in LATENCIES:
-            place.problem(f"ok:{threshold.metric}: {NOT_YET}")
         wrong = None if steps is None else _wrong_reference(threshold, steps)
         if wrong is not None:
             place.problem(wrong)

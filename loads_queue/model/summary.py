@@ -35,18 +35,27 @@ class Series:
     redirects: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
-    response: Histogram = field(default_factory=Histogram)
+    response_ok: Histogram = field(default_factory=Histogram)
+    response_failed: Histogram = field(default_factory=Histogram)
     service: Histogram = field(default_factory=Histogram)
     statuses: dict[int, int] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     checks: dict[str, list[int]] = field(default_factory=dict)
     """By name of the check: [passed, failed]."""
 
+    @property
+    def response(self) -> Histogram:
+        """Response times of ok and failed requests together, as a histogram of its own."""
+        both = self.response_ok.copy()
+        both.merge(self.response_failed)
+        return both
+
     def add(self, other: Series) -> None:
         """Add another series of the same name."""
         for name in SERIES_COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.response.merge(other.response)
+        self.response_ok.merge(other.response_ok)
+        self.response_failed.merge(other.response_failed)
         self.service.merge(other.service)
         for status, count in other.statuses.items():
             self.statuses[status] = self.statuses.get(status, 0) + count
@@ -92,7 +101,8 @@ class Row:
     """One second of one claim: started = ok + failed + interrupted + in_flight.
 
     ``missed`` are arrivals that the engine passed over because they fell due without a permit; ``held_ns`` is the
-    planned user-time (in user-nanoseconds) that the engine covered; ``users`` the most users active at once.
+    planned user-time (in user-nanoseconds) that the engine covered, ``missed_user_ns`` what it passed over without a
+    permit; ``users`` the most users active at once.
     """
 
     second: int = 0
@@ -108,6 +118,7 @@ class Row:
     began: int = 0
     completed: int = 0
     held_ns: int = 0
+    missed_user_ns: int = 0
     users: int = 0
     lateness: Histogram = field(default_factory=Histogram)
     iteration_response: Histogram = field(default_factory=Histogram)
@@ -152,10 +163,10 @@ class Row:
 SERIES_COUNTS = (
     "attempted", "unsent", "answered", "ok", "failed", "interrupted", "in_flight", "redirects", "bytes_in", "bytes_out",
 )  # fmt: skip
-SERIES_HISTOGRAMS = ("response", "service")
+SERIES_HISTOGRAMS = ("response_ok", "response_failed", "service")
 ROW_COUNTS = (
     "started", "dropped_in_flight", "dropped_late", "dropped_resource", "missed", "ok", "failed", "interrupted",
-    "in_flight", "began", "completed", "held_ns", "users",
+    "in_flight", "began", "completed", "held_ns", "missed_user_ns", "users",
 )  # fmt: skip
 ROW_HISTOGRAMS = ("lateness", "iteration_response", "iteration_service")
 

@@ -13,11 +13,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-WORKER_NAMES = frozenset({"RUN_ID", "STEP_NAME", "SHARD", "WORKER_ID"})
+WORKER_NAMES = frozenset({"RUN_ID", "STEP_NAME", "SHARD", "WORKER_ID", "HOST_IP", "PRIVATE_IP"})
 """Names without a dot that only the worker can fill in."""
-LATER_NAMES = frozenset(
-    {"HOST_IP", "PRIVATE_IP", "STATSD_HOST", "STATSD_PORT", "BROKER_ID", "BROKER_VERSION", "CONTAINER_ID"}
-)
+LATER_NAMES = frozenset({"STATSD_HOST", "STATSD_PORT", "BROKER_ID", "BROKER_VERSION", "CONTAINER_ID"})
 """Names of the worker's that this version does not fill in yet."""
 NAMESPACES = ("row", "var", "user", "iteration", "secret", "fn")
 FIXED_NAMES = frozenset({"user.number", "iteration.number", "iteration.id"})

@@ -142,6 +142,19 @@ class TestPermit:
         assert 30 <= total.started <= 66 and total.missed >= 54
         assert total.lateness.max < SECOND // 2
 
+    def test_user_time_without_a_permit_is_missed_to_the_nanosecond(
+        self, engine: EngineProcess, demo: DemoTarget
+    ) -> None:
+        begin(engine, scenario(demo.url), closed_load(4, 1.2), permit=False, after_s=0.2)
+        engine.permit(until=engine.base + 3 * SECOND // 10)
+        time.sleep(0.9)
+        engine.permit()
+        engine.finish()
+        total = engine.total
+        late = engine.snapshots[-1]["totals"]["held_from_ns"]
+        assert total.missed_user_ns >= 4 * SECOND // 10
+        assert total.held_ns + total.missed_user_ns == 4 * (12 * SECOND // 10 - late)
+
     def test_requests_wait_at_their_bound_and_the_engine_asks_for_more(
         self, engine: EngineProcess, demo: DemoTarget
     ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 from hypothesis import strategies as st
 
@@ -96,7 +97,7 @@ def arrived(load: OpenLoad, t: int) -> Fraction:
         begin += stage.duration_ns
         corners.add(begin)
     times = sorted(corner for corner in corners if 0 <= corner <= t)
-    middles = ((low, high, value_at(load, Fraction(low + high, 2))) for low, high in zip(times, times[1:], strict=False))
+    middles = ((low, high, value_at(load, Fraction(low + high, 2))) for low, high in pairwise(times))
     return sum(((high - low) * rate for low, high, rate in middles), Fraction(0)) / NANOS
 
 

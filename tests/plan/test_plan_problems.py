@@ -63,7 +63,6 @@ PLAN_CASES: list[Case] = [
         ["p95(step 1/GET) < 3s"],
         "thresholds[0]: step 'step 1' has no requests called 'GET' (did you mean 'GET /'?)",
     ),
-    (("thresholds",), ["ok:p95 < 3s"], "thresholds[0]: ok:p95: not supported by this version"),
     *(((key,), [], f"{key}: not supported by this version") for key in ("abort_when", "setup", "notify", "budget")),
     (("priority",), 3, "priority: not supported by this version"),
     (("on_worker_loss",), "recover", "on_worker_loss: not supported by this version"),

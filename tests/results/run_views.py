@@ -37,7 +37,7 @@ def rows_of(outcomes: Sequence[tuple[str, int]], rate: int = 10, name: str = "GE
         setattr(series, outcome, getattr(series, outcome) + 1)
         if outcome != "interrupted":
             row.iteration_response.record(taken)
-            series.response.record(taken)
+            (series.response_ok if outcome == "ok" else series.response_failed).record(taken)
             series.service.record(taken // 2)
             series.answered += 1
             status = 200 if outcome == "ok" else 500

@@ -55,6 +55,7 @@ def value(view: RunView, expression: str) -> float | None:
         ("iteration:failed", 4),
         ("p50", 5.0),
         ("service:p50", 2.5),
+        ("ok:p50", 5.0),
         ("min", 5.0),
         ("user_seconds", 0),
     ],
@@ -133,9 +134,13 @@ def test_checks() -> None:
     assert value(view, "check_rate") == 0.95
 
 
-def test_ok_latencies_are_known_where_nothing_failed() -> None:
+def test_ok_latencies_leave_failures_out() -> None:
     assert ThresholdData(simple(["ok"] * 10)).value("ok", "p50", Scope()) == 5_000_000
-    assert ThresholdData(simple(["ok", "failed"])).value("ok", "p50", Scope()) is None
+    slow = rows_of([("ok", 5_000_000), ("failed", 900_000_000)])
+    data = ThresholdData(run_view(step_view(slow, open_load(2))))
+    assert data.value("ok", "max", Scope()) == 5_000_000
+    assert data.value("", "max", Scope()) == 900_000_000
+    assert ThresholdData(simple(["failed"])).value("ok", "p50", Scope()) is None
 
 
 class TestScopes:

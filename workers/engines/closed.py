@@ -125,21 +125,21 @@ class ClosedUsers:
         """Count what was held; where the permit had ended, nobody was held since."""
         now = boottime_ns()
         self.cover(now)
-        if not self._stopped and now > max(self._world.permit.until, self._covered):
-            if self._covered == self._held_from:
-                self._held_from = now
-            self._covered = now
+        if not self._stopped and now > self._world.permit.until:
+            self._account(min(now, self.end_at), permitted=False)
 
     def cover(self, now: int) -> None:
         """Count the user-time held up to now, and how many users there were."""
         if self._stopped:
             return
+        self._account(min(now, self._world.permit.until, self.end_at), permitted=True)
+
+    def _account(self, limit: int, permitted: bool) -> None:
         base, recorder = self._world.base, self._world.recorder
-        limit = min(now, self._world.permit.until, self.end_at)
         while self._covered < limit:
             second = recorder.second_of(self._covered)
             upto = min(limit, base + (second + 1) * SECOND)
-            recorder.hold(second, self._shard.user_ns(self._covered - self._zero, upto - self._zero))
+            recorder.hold(second, self._shard.user_ns(self._covered - self._zero, upto - self._zero), permitted)
             recorder.users(second, self._active)
             self._covered = upto
 

@@ -132,10 +132,12 @@ class Recorder:
         if live is None or live.row.users < count:
             self.live(second).row.users = count
 
-    def hold(self, second: int, held_ns: int) -> None:
-        """Planned user-time that was held."""
-        if held_ns:
+    def hold(self, second: int, held_ns: int, permitted: bool) -> None:
+        """Planned user-time that was held, or passed over without a permit."""
+        if held_ns and permitted:
             self.live(second).row.held_ns += held_ns
+        elif held_ns:
+            self.live(second).row.missed_user_ns += held_ns
 
     def sent(self, x: Exchange) -> None:
         """The first byte of a request was written, at ``x.sent``."""
@@ -168,12 +170,13 @@ class Recorder:
         series = found.series
         if x.error is None:
             series.ok += 1
+            series.response_ok.record(x.ended - x.due)
         else:
             series.failed += 1
+            series.response_failed.record(x.ended - x.due)
             _count(series.errors, self._errors, x.error, MOST_ERRORS)
         if x.checks is not None:
             self._take_checks(series, x.checks)
-        series.response.record(x.ended - x.due)
         if x.sent:
             series.service.record(x.ended - x.sent)
 
