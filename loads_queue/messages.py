@@ -106,6 +106,8 @@ class ClaimOrder:
     """When the run's schedule began or begins, by the scheduler's clock; None until it is known."""
     first: int = 0
     """The first arrival (or, by user, iteration) of the shard that this claim owns."""
+    turns: tuple[int, ...] = ()
+    """For counted turns that were handed back: how many each of the shard's users has begun; it replaces ``first``."""
     stop_grace_ns: int = 0
     changes: tuple[tuple[int, int, int], ...] = ()
     """(schedule time in ns, numerator, denominator): the profile is multiplied by that factor from then on."""
@@ -183,6 +185,8 @@ class Totals:
     held_from_ns: int | None = None
     covered_ns: int = 0
     """From and up to which schedule time the engine has held its users (closed model)."""
+    turns: tuple[int, ...] | None = None
+    """Of counted turns that were stopped: how many each of the shard's users has begun."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,6 +235,7 @@ def _take_rows(ledger: Ledger, claim: ClaimEvidence) -> None:
         for name in ("started", "dropped_in_flight", "dropped_late", "dropped_resource", "missed", "ok", "failed"):
             setattr(columns, name, getattr(columns, name) + getattr(row, name))
         columns.interrupted += row.interrupted
+        columns.surplus += row.surplus
         if claim.dead and not claim.accounted:
             columns.lost += row.in_flight
         else:

@@ -100,7 +100,8 @@ class Series:
 class Row:
     """One second of one claim: started = ok + failed + interrupted + in_flight.
 
-    ``missed`` are arrivals that the engine passed over because they fell due without a permit; ``held_ns`` is the
+    ``missed`` are arrivals that the engine passed over because they fell due without a permit, ``surplus`` those it
+    started beyond a change of the profile that it had not heard of; ``held_ns`` is the
     planned user-time (in user-nanoseconds) that the engine covered, ``missed_user_ns`` what it passed over without a
     permit; ``users`` the most users active at once.
     """
@@ -111,6 +112,7 @@ class Row:
     dropped_late: int = 0
     dropped_resource: int = 0
     missed: int = 0
+    surplus: int = 0
     ok: int = 0
     failed: int = 0
     interrupted: int = 0
@@ -165,8 +167,8 @@ SERIES_COUNTS = (
 )  # fmt: skip
 SERIES_HISTOGRAMS = ("response_ok", "response_failed", "service")
 ROW_COUNTS = (
-    "started", "dropped_in_flight", "dropped_late", "dropped_resource", "missed", "ok", "failed", "interrupted",
-    "in_flight", "began", "completed", "held_ns", "missed_user_ns", "users",
+    "started", "dropped_in_flight", "dropped_late", "dropped_resource", "missed", "surplus", "ok", "failed",
+    "interrupted", "in_flight", "began", "completed", "held_ns", "missed_user_ns", "users",
 )  # fmt: skip
 ROW_HISTOGRAMS = ("lateness", "iteration_response", "iteration_service")
 
