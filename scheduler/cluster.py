@@ -42,6 +42,8 @@ class Run:
     start_at: int | None = None
     """When its schedule begins, once that is known."""
     stop_at: int | None = None
+    changes: dict[str, tuple[tuple[int, int, int], ...]] = field(default_factory=dict)
+    """By index of the step, as text: (schedule time in ns, numerator, denominator) of the factor from then on."""
     load_over_at: int | None = None
     ended_at: int | None = None
     shards: tuple[int, ...] = ()
@@ -58,7 +60,8 @@ class Shard:
     state: ShardState = ShardState.PENDING
     attempt: int = 0
     """The number of the attempt that is offered or granted; the first is 1."""
-    first: int = 0
+    losses: int = 0
+    """How many of its attempts were lost; hand-backs and unclaimed offers don't count."""
     offered_at: int | None = None
     claim: str | None = None
 
@@ -83,6 +86,8 @@ class Claim:
     granted_at: int
     advanced_at: int
     """When a Report last showed that the engine advances, or that it is being prepared."""
+    turns: tuple[int, ...] = ()
+    """Of counted turns taken over from a hand-back: what each of the shard's users had begun."""
     state: ClaimState = ClaimState.GRANTED
     sequence: int = 0
     snapshot: int = 0

@@ -212,7 +212,7 @@ def _grant(cluster: Cluster, worker: Worker, said: ClaimReport, at: int) -> str:
         attempt=said.attempt,
         worker=worker.name,
         incarnation=worker.incarnation,
-        first=shard.first,
+        first=0,
         granted_at=at,
         advanced_at=at,
     )

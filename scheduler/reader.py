@@ -18,7 +18,7 @@ from loads_queue.messages import Job
 from loads_queue.model.ledger import ORDERLY, ClaimEvidence, Ledger, ShardEvidence, shard_ledger
 from loads_queue.model.plan import Plan
 from loads_queue.model.problems import PlanError
-from loads_queue.model.states import ClaimState, ShardState
+from loads_queue.model.states import ClaimState, RunState, ShardState
 from loads_queue.model.summary import Row
 
 from . import tables
@@ -54,10 +54,75 @@ class Reader:
 
     def request_abort(self, run_id: str, who: str) -> None:
         """Leave word for the scheduler that a run is to end now."""
+        self.order(run_id, "abort", {}, who)
+
+    def order(self, run_id: str, action: str, args: Mapping[str, Any], who: str) -> None:
+        """Leave word for the scheduler, which acts on it within its next turns.
+
+        Actions: ``submit``, ``abort``, ``pause``, ``resume``, ``adjust``, ``delete``; ``requeue`` and ``discard`` of a
+        dead letter.
+        """
+        values = {"run": run_id, "action": action, "args": dict(args), "who": who, "at": time.time_ns()}
         with self.engine.begin() as connection:
-            connection.execute(
-                insert(tables.orders).values(run=run_id, action="abort", who=who, at=time.time_ns(), taken=False)
-            )
+            connection.execute(insert(tables.orders).values(**values, taken=False))
+
+    def runs(self, limit: int = 50, offset: int = 0, state: str | None = None) -> list[Mapping[str, Any]]:
+        """Runs, newest first: ``id, project, plan, owner, state, reason, outcome, verdict, exit_code, created_at,
+        started_at, ended_at``; ``state`` also ``active`` (not finished)."""
+        runs, summaries = tables.runs.c, tables.summaries.c
+        wanted = select(
+            runs.id,
+            runs.project,
+            runs.plan_name.label("plan"),
+            runs.owner,
+            runs.state,
+            runs.reason,
+            runs.outcome,
+            summaries.verdict,
+            summaries.exit_code,
+            runs.created_at,
+            runs.start_at.label("started_at"),
+            runs.ended_at,
+        ).select_from(tables.runs.outerjoin(tables.summaries, runs.id == summaries.run))
+        if state == "active":
+            wanted = wanted.where(runs.state != RunState.FINISHED)
+        elif state is not None:
+            wanted = wanted.where(runs.state == state)
+        wanted = wanted.order_by(runs.created_at.desc(), runs.id).limit(limit).offset(offset)
+        with self.engine.connect() as connection:
+            return [dict(row) for row in connection.execute(wanted).mappings()]
+
+    def summary(self, run_id: str) -> Mapping[str, Any] | None:
+        """The summary that the scheduler wrote when a run became final; None until then."""
+        wanted = select(tables.summaries.c.data).where(tables.summaries.c.run == run_id)
+        with self.engine.connect() as connection:
+            data = connection.execute(wanted).scalar()
+        return None if data is None else unpack_row(data)
+
+    def workers(self) -> list[WorkerView]:
+        """Every worker that has ever said hello, by name; see ``last_report_at`` for those that are gone."""
+        with self.engine.connect() as connection:
+            claims = [
+                claim_from(dict(row))
+                for row in connection.execute(
+                    select(tables.claims).where(tables.claims.c.state.in_(("granted", "ready", "running")))
+                ).mappings()
+            ]
+            found = connection.execute(select(tables.workers).order_by(tables.workers.c.name)).mappings()
+            return [_worker(worker_from(dict(row)), claims) for row in found]
+
+    def dead_letters(self, limit: int = 50, offset: int = 0) -> list[Mapping[str, Any]]:
+        """Messages that could not be taken in, newest first: ``id, queue, kind, at, reason, body``."""
+        wanted = select(tables.dead_letters).order_by(tables.dead_letters.c.id.desc()).limit(limit).offset(offset)
+        with self.engine.connect() as connection:
+            return [dict(row) for row in connection.execute(wanted).mappings()]
+
+    def dead_letter(self, ident: int) -> Mapping[str, Any] | None:
+        """One of them, or None."""
+        wanted = select(tables.dead_letters).where(tables.dead_letters.c.id == ident)
+        with self.engine.connect() as connection:
+            row = connection.execute(wanted).mappings().first()
+            return None if row is None else dict(row)
 
     def _ready(self) -> bool:
         """Whether a scheduler has made the tables."""

@@ -39,6 +39,7 @@ class Order:
     id: int
     run: str
     action: str
+    args: Mapping[str, Any]
     who: str
 
 
@@ -180,10 +181,11 @@ class Store:
             statement = select(tables.inbox.c.id).where(tables.inbox.c.id == ident)
             return connection.execute(statement).first() is not None
 
-    def dead_letter(self, queue: str, at: int, reason: str, body: str) -> None:
+    def dead_letter(self, queue: str, at: int, reason: str, body: str, kind: str = "") -> None:
         """Keep a message that could not be taken in, with the reason."""
         with self.engine.begin() as connection:
-            connection.execute(insert(tables.dead_letters).values(queue=queue, at=at, reason=reason, body=body))
+            values = {"queue": queue, "kind": kind, "at": at, "reason": reason, "body": body}
+            connection.execute(insert(tables.dead_letters).values(**values))
 
     def orders(self) -> list[Order]:
         """What people asked for and the scheduler has not taken up yet."""
@@ -191,7 +193,7 @@ class Store:
             found = connection.execute(
                 select(tables.orders).where(tables.orders.c.taken.is_(False)).order_by(tables.orders.c.id)
             )
-            return [Order(row.id, row.run, row.action, row.who) for row in found]
+            return [Order(row.id, row.run, row.action, row.args, row.who) for row in found]
 
     def load(self, cluster: Cluster) -> None:
         """Fill a cluster with every run that is not finished, its shards and claims, and all workers."""
@@ -252,7 +254,11 @@ def _values(row: Mapping[str, Any], cls: type) -> dict[str, Any]:
 
 def run_from(row: Mapping[str, Any]) -> Run:
     """A run as the store has it."""
-    return Run(**{**_values(row, Run), "state": RunState(row["state"]), "shards": tuple(row["shards"])})
+    values = _values(row, Run)
+    values["state"] = RunState(row["state"])
+    values["shards"] = tuple(row["shards"])
+    values["changes"] = {step: tuple(tuple(change) for change in of) for step, of in row["changes"].items()}
+    return Run(**values)
 
 
 def shard_from(row: Mapping[str, Any]) -> Shard:
@@ -264,7 +270,9 @@ def claim_from(row: Mapping[str, Any]) -> Claim:
     """A claim as the store has it."""
     values = _values(row, Claim)
     values["state"] = ClaimState(row["state"])
-    values["totals"] = Totals(**row["totals"])
+    turns = row["totals"].get("turns")
+    values["totals"] = Totals(**{**row["totals"], "turns": None if turns is None else tuple(turns)})
+    values["turns"] = tuple(row["turns"])
     values["warnings"] = tuple(row["warnings"])
     values["end"] = End(**row["end"]) if row["end"] is not None else None
     return Claim(**values)

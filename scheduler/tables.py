@@ -56,6 +56,7 @@ runs = Table(
     Column("starting_at", BigInteger),
     Column("start_at", BigInteger),
     Column("stop_at", BigInteger),
+    Column("changes", JSON, nullable=False),
     Column("load_over_at", BigInteger),
     Column("ended_at", BigInteger),
     Column("shards", JSON, nullable=False),
@@ -69,7 +70,7 @@ shards = Table(
     Column("index", Integer, primary_key=True),
     Column("state", String(20), nullable=False),
     Column("attempt", Integer, nullable=False),
-    Column("first", BigInteger, nullable=False),
+    Column("losses", Integer, nullable=False),
     Column("offered_at", BigInteger),
     Column("claim", String(200)),
 )
@@ -85,6 +86,7 @@ claims = Table(
     Column("worker", String(200), nullable=False),
     Column("incarnation", String(200), nullable=False),
     Column("first", BigInteger, nullable=False),
+    Column("turns", JSON, nullable=False),
     Column("granted_at", BigInteger, nullable=False),
     Column("advanced_at", BigInteger, nullable=False),
     Column("state", String(20), nullable=False),
@@ -166,9 +168,29 @@ orders = Table(
     Column("id", Serial, primary_key=True, autoincrement=True),
     Column("run", String(200), nullable=False),
     Column("action", String(20), nullable=False),
+    Column("args", JSON, nullable=False),
     Column("who", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("taken", Boolean, nullable=False, index=True),
+)
+
+summaries = Table(
+    "summaries",
+    metadata,
+    Column("run", String(200), primary_key=True),
+    Column("verdict", String(20), nullable=False),
+    Column("exit_code", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("name", String(200), nullable=False, unique=True),
+    Column("document", JSON, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
 )
 
 dead_letters = Table(
@@ -176,6 +198,7 @@ dead_letters = Table(
     metadata,
     Column("id", Serial, primary_key=True, autoincrement=True),
     Column("queue", String(200), nullable=False),
+    Column("kind", String(40), nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
     Column("body", Text, nullable=False),

@@ -36,8 +36,9 @@ def filled(store: Store, now: int = 100) -> Cluster:
     cluster = Cluster(epoch=epoch)
     run = Run("r1", "p", "plan", "ann", 3, {"name": "plan", "steps": [STEP]}, {"A": "1"}, {"f": "0" * 64}, 2, 7)
     run.state, run.reason, run.start_at, run.shards = RunState.RUNNING, "because", 1_000, (1,)
-    shard = Shard("r1", 0, 0, ShardState.GRANTED, 2, 5, 9, "c1")
-    claim = Claim("c1", "r1", 0, 0, 2, "w", "life", 5, 11, 12, ClaimState.RUNNING, 4, 3, 99, 10, 20)
+    shard = Shard("r1", 0, 0, ShardState.GRANTED, 2, 1, 9, "c1")
+    claim = Claim("c1", "r1", 0, 0, 2, "w", "life", 5, 11, 12, (3, 4), ClaimState.RUNNING, 4, 3, 99, 10, 20)
+    run.changes = {"0": ((5, 1, 2),)}
     claim.totals = Totals(next=2, started=2, attempted=2, in_flight=1, held_from_ns=0)
     claim.end = End("crashed", "exit 1", "boom", 55)
     claim.warnings, claim.health = ("mind",), {"cpu_s": 1.5}
@@ -129,7 +130,7 @@ def test_an_order_is_taken_once(url: str) -> None:
     commit(store, cluster)
     Reader(url).request_abort("r1", "ann")
     (order,) = store.orders()
-    assert (order.run, order.action, order.who) == ("r1", "abort", "ann")
+    assert (order.run, order.action, order.args, order.who) == ("r1", "abort", {}, "ann")
     commit(store, cluster, orders=[order.id])
     assert store.orders() == []
 

@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("worker", sa.String(length=200), nullable=False),
         sa.Column("incarnation", sa.String(length=200), nullable=False),
         sa.Column("first", sa.BigInteger(), nullable=False),
+        sa.Column("turns", sa.JSON(), nullable=False),
         sa.Column("granted_at", sa.BigInteger(), nullable=False),
         sa.Column("advanced_at", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.String(length=20), nullable=False),
@@ -39,6 +40,7 @@ def upgrade() -> None:
         "dead_letters",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("queue", sa.String(length=200), nullable=False),
+        sa.Column("kind", sa.String(length=40), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
@@ -73,6 +75,7 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("run", sa.String(length=200), nullable=False),
         sa.Column("action", sa.String(length=20), nullable=False),
+        sa.Column("args", sa.JSON(), nullable=False),
         sa.Column("who", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("taken", sa.Boolean(), nullable=False),
@@ -85,6 +88,16 @@ def upgrade() -> None:
         sa.Column("queue", sa.String(length=200), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "projects",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("document", sa.JSON(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("name"),
     )
     op.create_table(
         "rows",
@@ -118,6 +131,7 @@ def upgrade() -> None:
         sa.Column("starting_at", sa.BigInteger(), nullable=True),
         sa.Column("start_at", sa.BigInteger(), nullable=True),
         sa.Column("stop_at", sa.BigInteger(), nullable=True),
+        sa.Column("changes", sa.JSON(), nullable=False),
         sa.Column("load_over_at", sa.BigInteger(), nullable=True),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.Column("shards", sa.JSON(), nullable=False),
@@ -131,10 +145,18 @@ def upgrade() -> None:
         sa.Column("index", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
-        sa.Column("first", sa.BigInteger(), nullable=False),
+        sa.Column("losses", sa.Integer(), nullable=False),
         sa.Column("offered_at", sa.BigInteger(), nullable=True),
         sa.Column("claim", sa.String(length=200), nullable=True),
         sa.PrimaryKeyConstraint("run", "step", "index"),
+    )
+    op.create_table(
+        "summaries",
+        sa.Column("run", sa.String(length=200), nullable=False),
+        sa.Column("verdict", sa.String(length=20), nullable=False),
+        sa.Column("exit_code", sa.Integer(), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("run"),
     )
     op.create_table(
         "workers",
