@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from loads_queue.model.ledger import ORDERLY, Ledger
@@ -65,6 +66,36 @@ class EventView:
 
     at: int
     text: str
+    who: str = ""
+    """Who asked for it; empty where nobody did."""
+
+
+@dataclass(frozen=True)
+class ChangeView:
+    """A change of a step's load while the run goes on."""
+
+    step: str
+    at_ns: int
+    """The schedule time from which it is in force."""
+    factor: Fraction
+    """Of the load as the plan has it, not of the load before; 0 is a pause."""
+
+
+@dataclass(frozen=True)
+class GapView:
+    """A stretch in which a shard had lost its worker and no other one had taken over."""
+
+    shard: int
+    worker: str
+    """The one that was lost."""
+    attempt: int
+    """The one that was lost; the first is 1."""
+    begin_ns: int
+    """In schedule time, from when nothing is known to have been done."""
+    end_ns: int | None
+    """From when another attempt owns the shard, or its load is over; None while neither is known."""
+    cause: str
+    """Why it was lost: ``silent`` (nothing was heard for a lease), or as ``messages.End`` says."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +115,7 @@ class StepView:
     """Each second at most once, in order, all claims added up; iterations of open loads by due second."""
     ledger: Ledger = field(default_factory=Ledger)
     claims: tuple[ClaimView, ...] = ()
+    gaps: tuple[GapView, ...] = ()
 
     @property
     def unfinished(self) -> tuple[int, ...]:
@@ -118,6 +150,8 @@ class RunView:
     thresholds: tuple[Threshold, ...] = ()
     warnings: tuple[str, ...] = ()
     events: tuple[EventView, ...] = ()
+    changes: tuple[ChangeView, ...] = ()
+    """By schedule time."""
     now_at: int | None = None
     """When this view was taken."""
 

@@ -9,19 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from .plan_env import check_shape, resolve_env
-from .plan_fields import At, Field, Fields, ListOf, Reading, Scalar, duration, text
+from .plan_fields import At, Field, Fields, ListOf, Reading, Scalar, choice, duration, text, whole
 from .plan_load import Load
 from .plan_step import SEED, STEP, CheckFile, EnvValues, Raw, Step, as_text, read_step, too_few_in_flight
-from .problems import NOT_YET, Lines, Path, PlanError, Problem, nearest, path_text
+from .plan_thresholds import read_abort_when, read_thresholds
+from .problems import Lines, Path, PlanError, Problem, path_text
 from .profile import OpenLoad
-from .thresholds import Threshold, ThresholdError, default_thresholds, parse
-from .units import shown
+from .thresholds import AbortWhen, Threshold, default_thresholds
+from .units import names_no_zone, parse_time, shown
 
 RATE_OF_A_SHARD = 5000
 USERS_OF_A_SHARD = 1000
 MOST_PROBLEMS = 500
+WHEN_READY = "when_ready"
+RECOVER, FAIL = "recover", "fail"
+HIGHEST_PRIORITY = 1000
 
 __all__ = ["PLAN", "STEP", "CheckFile", "Plan", "Step", "load_plan"]
 
@@ -37,6 +42,13 @@ class Plan:
     seed: int
     thresholds: tuple[Threshold, ...]
     steps: tuple[Step, ...]
+    start_at_ns: int | None = None
+    """When its schedule begins at the earliest, in Unix ns; None is as soon as there are workers for all of it."""
+    priority: int = 0
+    """Among runs that wait for workers the higher one is first."""
+    on_worker_loss: str = RECOVER
+    """``recover``: another worker takes over; ``fail``: the run ends."""
+    abort_when: tuple[AbortWhen, ...] = ()
     warnings: tuple[Problem, ...] = field(default=(), compare=False)
 
     @property
@@ -65,27 +77,41 @@ def _shards_by_peak(load: Load, slots: int | None) -> int:
     return min(wanted, max(slots, 1)) if slots is not None else wanted
 
 
-def _start(value: object) -> str:
-    if value != "when_ready":
-        raise ValueError(f"{NOT_YET} (only when_ready): {shown(value)}")
-    return "when_ready"
+class Start(Scalar):
+    """``when_ready`` (None), or a time in Unix ns; one without a zone is UTC, with a warning."""
+
+    def __init__(self) -> None:
+        super().__init__(_start, {"type": "string"})
+
+    def read(self, value: object, at: At) -> Any:
+        """The time; see ``_start``."""
+        found = super().read(value, at)
+        if found is not None and names_no_zone(at.settled(value)):
+            at.warning(f"names no zone, and is read as UTC: {shown(value)} (write Z for UTC, or +02:00)")
+        return found
+
+
+def _start(value: object) -> int | None:
+    return None if value == WHEN_READY else parse_time(value)
 
 
 PLAN = Fields(
     {
         "name": Field(text("a name", longest=200), "The plan's name."),
         "env": Field(EnvValues(), "Plan-time names, ${NAME}; --set and the run's environment beat them."),
-        "start": Field(Scalar(_start, {"enum": ["when_ready"]}), "When the load begins.", default="when_ready"),
+        "start": Field(Start(), "When the load begins: when_ready, or a time (ISO 8601).", default=WHEN_READY),
         "ready_timeout": Field(duration(1), "How long to wait for free workers.", default="30s"),
+        "priority": Field(whole(-HIGHEST_PRIORITY, HIGHEST_PRIORITY), "Higher ones get free workers first.", default=0),
+        "on_worker_loss": Field(choice(RECOVER, FAIL), "Whether another worker takes over.", default=RECOVER),
         "seed": Field(SEED, "Of everything random.", default=0),
         "thresholds": Field(ListOf(text("a threshold"), most=1000), "What must hold at the end: p95 < 300ms."),
+        "abort_when": Field(
+            ListOf(text("a condition"), most=100), "What ends the run early: error_rate > 20% for 10s."
+        ),
         "steps": Field(ListOf(Raw(STEP), most=1000), "What is done, side by side.", required=True),
     },
-    later=(
-        "abort_when", "priority", "on_worker_loss", "setup", "teardown", "notify", "schedule", "budget",
-        "instance_type", "description", "enabled",
-    ),
-)  # fmt: skip
+    later=("setup", "teardown", "notify", "schedule", "budget", "instance_type", "description", "enabled"),
+)
 
 
 def load_plan(
@@ -133,10 +159,11 @@ def _read_plan(
     ]
     _check_step_names(raw_steps, steps, at.down("steps"))
     if at.reading.problems and None in steps:
-        _read_thresholds(found["thresholds"], None, at.down("thresholds"))
+        read_thresholds(found["thresholds"], None, at.down("thresholds"))
+        read_abort_when(found["abort_when"], None, at.down("abort_when"))
         return None
     whole_steps = [step for step in steps if step is not None]
-    thresholds = _read_thresholds(found["thresholds"], whole_steps, at.down("thresholds"))
+    thresholds = read_thresholds(found["thresholds"], whole_steps, at.down("thresholds"))
     return Plan(
         name=found["name"] or "plan",
         project=project,
@@ -145,6 +172,10 @@ def _read_plan(
         seed=found["seed"] or 0,
         thresholds=thresholds or default_thresholds(),
         steps=tuple(whole_steps),
+        start_at_ns=found["start"],
+        priority=found["priority"] or 0,
+        on_worker_loss=found["on_worker_loss"] or RECOVER,
+        abort_when=read_abort_when(found["abort_when"], whole_steps, at.down("abort_when")),
         warnings=tuple(at.reading.warnings),
     )
 
@@ -157,37 +188,3 @@ def _check_step_names(raw_steps: list[object], steps: list[Step | None], at: At)
         if step.name in seen:
             at.down(index).down("name").problem(f"steps[{seen[step.name]}] is called {step.name!r} too")
         seen.setdefault(step.name, index)
-
-
-def _read_thresholds(texts: list[str | None] | None, steps: list[Step] | None, at: At) -> tuple[Threshold, ...]:
-    """The thresholds; ``steps`` None where references can't be checked because steps are wrong."""
-    made = []
-    for index, expression in enumerate(texts or ()):
-        if expression is None:
-            continue
-        place = at.down(index)
-        try:
-            threshold = parse(expression)
-        except ThresholdError as error:
-            place.problem(str(error))
-            continue
-        wrong = None if steps is None else _wrong_reference(threshold, steps)
-        if wrong is not None:
-            place.problem(wrong)
-        made.append(threshold)
-    return tuple(made)
-
-
-def _wrong_reference(threshold: Threshold, steps: list[Step]) -> str | None:
-    scope = threshold.scope
-    if scope.step is None:
-        return None
-    step = next((step for step in steps if step.name == scope.step), None)
-    if step is None:
-        return f"no step is called {scope.step!r}{nearest(scope.step, [step.name for step in steps])}"
-    stages = [name for name, _, _ in step.load.stage_spans() if name is not None]
-    if scope.stage is not None and scope.stage not in stages:
-        return f"step {step.name!r} has no stage {scope.stage!r}{nearest(scope.stage, stages)}"
-    if scope.series is not None and scope.series not in step.series:
-        return f"step {step.name!r} has no requests called {scope.series!r}{nearest(scope.series, step.series)}"
-    return None

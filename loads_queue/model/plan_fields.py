@@ -160,7 +160,10 @@ def whole(low: int, high: int) -> Scalar:
     """A whole number; its text too, as ``--set`` gives it."""
 
     def convert(value: object) -> int:
-        found = number(value)
+        negative = isinstance(value, str) and value.startswith("-")
+        found = number(value[1:] if negative and isinstance(value, str) else value)
+        if found is not None and negative:
+            found = -found
         if found is None or found.denominator != 1:
             raise ValueError(f"not a whole number: {shown(value)}")
         if not low <= found <= high:

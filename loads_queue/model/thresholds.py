@@ -15,10 +15,12 @@ from difflib import get_close_matches
 from fractions import Fraction
 from typing import Protocol
 
-from .units import parse_duration, parse_rate, shown
+from .units import SECOND, format_duration, parse_duration, parse_rate, shown
 
 DEFAULT = "iteration:error_rate < 100%"
 """The one threshold of a plan without any."""
+EXAMPLE_ABORT = "error_rate > 20% for 10s"
+"""An example of a condition that ends a run early."""
 
 QUANTILES = {
     "p50": Fraction(50, 100), "p75": Fraction(75, 100), "p90": Fraction(90, 100), "p95": Fraction(95, 100),
@@ -39,7 +41,9 @@ _ALLOWED = {
     "service": LATENCIES,
     "ok": (*LATENCIES, "rate", "requests"),
 }
+_FOR = re.compile(r"(.*) for ([^()<>=]+)")
 _COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq}
+LONGEST_WINDOW_NS = 3600 * SECOND
 _LONGEST = 500
 _SHAPE = re.compile(r"(?:(\w+)\s*:\s*)?([A-Za-z_][\w.]*)\s*(?:\((.*)\))?\s*(<=|>=|==|<|>)([^<>=()]*)")
 
@@ -128,6 +132,19 @@ class Threshold:
         return str(value) if isinstance(value, int) else f"{float(value):.6g}"
 
 
+@dataclass(frozen=True, slots=True)
+class AbortWhen:
+    """A threshold that ends the run once it has held in each second of the last ``for_ns`` (whole seconds)."""
+
+    threshold: Threshold
+    for_ns: int
+
+    @property
+    def expression(self) -> str:
+        """As it is written in a plan."""
+        return f"{self.threshold.expression} for {format_duration(self.for_ns)}"
+
+
 def _exact(value: int | float | Fraction) -> Fraction:
     return Fraction(value)
 
@@ -148,6 +165,24 @@ def parse(text: str) -> Threshold:
         raise ThresholdError(f"{metric}: is counted for iterations, which have no series {scope.series!r}")
     limit, of_planned = _limit(metric, value.strip())
     return Threshold(expression, source, metric, scope, op, limit, of_planned)
+
+
+def parse_abort(text: str) -> AbortWhen:
+    """Read a threshold with ``for DURATION`` behind it; raises ``ThresholdError``."""
+    if not isinstance(text, str) or len(text) > _LONGEST:
+        raise ThresholdError(f"not a condition: {shown(text)}")
+    found = _FOR.fullmatch(" ".join(text.split()))
+    if found is None:
+        parse(text)
+        raise ThresholdError(f"for how long? end it with 'for DURATION', as in {EXAMPLE_ABORT!r}")
+    threshold, duration = parse(found[1]), found[2]
+    try:
+        for_ns = parse_duration(duration, unit_needed=True)
+    except ValueError as error:
+        raise ThresholdError(str(error)) from None
+    if for_ns % SECOND or not SECOND <= for_ns <= LONGEST_WINDOW_NS:
+        raise ThresholdError(f"not whole seconds, from 1s to 1h: {duration!r}")
+    return AbortWhen(threshold, for_ns)
 
 
 def _check_metric(source: str, metric: str) -> None:

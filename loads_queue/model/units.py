@@ -1,10 +1,11 @@
-"""Durations and rates as people write them, in exact integers and fractions.
+"""Durations, rates and times as people write them, in exact integers and fractions.
 
 Every function here raises ValueError with a message for people, such as ``not a duration: '5 parsecs'``.
 """
 
 from __future__ import annotations
 
+import datetime
 import math
 import re
 from fractions import Fraction
@@ -24,6 +25,10 @@ _NUMBER = r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+"
 _NUMBER_ALONE = re.compile(_NUMBER)
 _PART = re.compile(rf"({_NUMBER})(ns|us|µs|ms|s|m|h|d)")
 _DURATION = re.compile(rf"(?:(?:{_NUMBER})(?:ns|us|µs|ms|s|m|h|d))+")
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?"
+)
+_MOST_DAYS = (datetime.date(2200, 1, 1) - datetime.date(1970, 1, 1)).days
 _RATE = re.compile(rf"({_NUMBER})\s*/\s*(.+)")
 
 
@@ -66,6 +71,28 @@ def parse_rate(value: object) -> Fraction:
     if not 0 <= rate <= FASTEST:
         raise ValueError(f"not a rate from 0 to {FASTEST} a second: {shown(value)}")
     return rate
+
+
+def parse_time(value: object) -> int:
+    """``2026-01-31T10:00:00Z``, ``2026-01-31 10:00+02:00``, or without a zone in UTC, in Unix nanoseconds."""
+    if not isinstance(value, str) or not _TIME.fullmatch(value.strip()):
+        raise ValueError(f"not a time, such as '2026-01-31T10:00:00Z': {shown(value)}")
+    try:
+        moment = datetime.datetime.fromisoformat(value.strip())
+    except ValueError as error:
+        raise ValueError(f"not a time: {shown(value)} ({error})") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    since = moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    if not 0 <= since.days < _MOST_DAYS:
+        raise ValueError(f"not a time from 1970 to 2199: {shown(value)}")
+    return since // datetime.timedelta(microseconds=1) * 1000
+
+
+def names_no_zone(value: object) -> bool:
+    """Whether a text is a time that leaves open where it is of."""
+    found = _TIME.fullmatch(value.strip()) if isinstance(value, str) else None
+    return found is not None and found[1] is None
 
 
 def _divided(amount: str, per: str) -> Fraction | None:

@@ -23,7 +23,7 @@ from loads_queue.model.scenario import HttpScenario
 KEYS = sorted({*PLAN.fields, *STEP.fields, *HTTP.fields, *LOAD.fields, *ACTIONS, "check", "extract", "json", "zzz"})
 TEXTS = st.sampled_from(
     ["/", "http://h", "http://[", "1s", "5/m", "p95 < 1s", "${A}", "${row.x}", "${", "${fn.uuid()}", "auto", "10:20",
-     "x", "", "$$"]
+     "x", "", "$$", "p95 > 1s for 5s", "2026-01-31 10:00"]
 ) | st.text(max_size=12)  # fmt: skip
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS
 JSON = st.recursive(

@@ -41,11 +41,35 @@ def problems_of(document: object, **options: Any) -> list[str]:
 
 PLAN_CASES: list[Case] = [
     (("nmae",), 1, "nmae: unknown key (did you mean 'name'?)"),
-    (("zzz",), 1, "zzz: unknown key (known: env, name, ready_timeout, seed, start, steps, thresholds)"),
+    (
+        ("zzz",),
+        1,
+        "zzz: unknown key (known: abort_when, env, name, on_worker_loss, priority, ready_timeout, seed, "
+        "start, steps, thresholds)",
+    ),
     (("steps",), [], "steps: an empty list"),
     (("steps",), {}, "steps: not a list: a mapping"),
     (("steps", 0), 7, "steps[0]: not a mapping: 7"),
-    (("start",), "2026-01-01 10:00", "start: not supported by this version (only when_ready): '2026-01-01 10:00'"),
+    (("start",), "tomorrow", "start: not a time, such as '2026-01-31T10:00:00Z': 'tomorrow'"),
+    (("start",), "2026-01-01", "start: not a time, such as '2026-01-31T10:00:00Z': '2026-01-01'"),
+    (("start",), "2026-02-30 10:00Z", "start: not a time: '2026-02-30 10:00Z' (day is out of range for month)"),
+    (("start",), "2300-01-01T00:00Z", "start: not a time from 1970 to 2199: '2300-01-01T00:00Z'"),
+    (("start",), None, "start: has no value"),
+    (("start",), "${AT}", "start: nobody defines ${AT}: set it with --set AT=... or in env"),
+    (("priority",), 1001, "priority: not a whole number from -1000 to 1000: 1001"),
+    (("priority",), "high", "priority: not a whole number: 'high'"),
+    (("on_worker_loss",), "retry", "on_worker_loss: not one of recover, fail: 'retry'"),
+    (("abort_when",), "error_rate > 20% for 10s", "abort_when: not a list: 'error_rate > 20% for 10s'"),
+    (
+        ("abort_when",),
+        ["error_rate > 20%"],
+        "abort_when[0]: for how long? end it with 'for DURATION', as in 'error_rate > 20% for 10s'",
+    ),
+    (("abort_when",), ["p95 > 3 for 10s"], "abort_when[0]: not a duration: '3' (a time needs a unit, as '300ms')"),
+    (("abort_when",), ["p95 > 3s for 10"], "abort_when[0]: not a duration: '10'"),
+    (("abort_when",), ["p95 > 3s for 1500ms"], "abort_when[0]: not whole seconds, from 1s to 1h: '1500ms'"),
+    (("abort_when",), ["p95 > 3s for 2h"], "abort_when[0]: not whole seconds, from 1s to 1h: '2h'"),
+    (("abort_when",), ["p95(nope) > 3s for 1s"], "abort_when[0]: no step is called 'nope' (known: step 1)"),
     (("ready_timeout",), "5 parsecs", "ready_timeout: not a duration: '5 parsecs'"),
     (("ready_timeout",), 0, "ready_timeout: not a duration longer than nothing: 0"),
     (("seed",), -1, "seed: not a whole number from 0 to 9223372036854775807: -1"),
@@ -63,9 +87,7 @@ PLAN_CASES: list[Case] = [
         ["p95(step 1/GET) < 3s"],
         "thresholds[0]: step 'step 1' has no requests called 'GET' (did you mean 'GET /'?)",
     ),
-    *(((key,), [], f"{key}: not supported by this version") for key in ("abort_when", "setup", "notify", "budget")),
-    (("priority",), 3, "priority: not supported by this version"),
-    (("on_worker_loss",), "recover", "on_worker_loss: not supported by this version"),
+    *(((key,), [], f"{key}: not supported by this version") for key in ("setup", "notify", "budget")),
 ]
 STEP_CASES: list[Case] = [
     (("steps", 0, "websocket"), {}, "steps[0].websocket: not supported by this version"),
@@ -202,6 +224,7 @@ def test_all_of_them_come_at_once() -> None:
         }
     )
     document["thresholds"] = ["p95 < 3", "p95(nope) < 1s"]
+    document["abort_when"] = ["p95 > 3s"]
     assert problems_of(document) == [
         "steps[1].wokers: unknown key (did you mean 'workers'?)",
         "steps[1].load.stages[1].for: not a duration: '5 parsecs'",
@@ -209,6 +232,7 @@ def test_all_of_them_come_at_once() -> None:
         "steps[1].http.do[0].get: ${var.b}: no request extracts it (the step extracts nothing)",
         "steps[1].http.do[1]: not an action: unknown key 'gte' (did you mean 'get'?)",
         "thresholds[0]: not a duration: '3' (a time needs a unit, as '300ms')",
+        "abort_when[0]: for how long? end it with 'for DURATION', as in 'error_rate > 20% for 10s'",
     ]
 
 

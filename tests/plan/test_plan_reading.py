@@ -317,3 +317,24 @@ def test_a_scenario_that_is_none(key: str) -> None:
     del wire[key]
     with pytest.raises(ValueError):
         HttpScenario.from_wire(wire)
+
+
+class TestHowARunIsKept:
+    def test_defaults(self) -> None:
+        plan = plan_of()
+        assert (plan.start_at_ns, plan.priority, plan.on_worker_loss, plan.abort_when) == (None, 0, "recover", ())
+
+    def test_given(self) -> None:
+        given = {"start": "2026-01-31T22:00+01:00", "priority": "-${P}", "on_worker_loss": "fail"}
+        plan = plan_of({"P": 7}, {**given, "abort_when": ["error_rate(step 1) > ${R}% for 10s"], "env": {"R": 20}})
+        assert plan.start_at_ns == 1769893200 * SECOND
+        assert (plan.priority, plan.on_worker_loss) == (-7, "fail")
+        (condition,) = plan.abort_when
+        assert (condition.expression, condition.for_ns) == ("error_rate(step 1) > 20% for 10s", 10 * SECOND)
+        assert plan.warnings == ()
+
+    def test_a_time_without_a_zone_is_read_as_utc_and_says_so(self) -> None:
+        plan = plan_of({"DAY": "2026-01-31"}, {"start": "${DAY} 21:00"})
+        assert plan.start_at_ns == 1769893200 * SECOND
+        (warning,) = plan.warnings
+        assert str(warning) == ("start: names no zone, and is read as UTC: '${DAY} 21:00' (write Z for UTC, or +02:00)")

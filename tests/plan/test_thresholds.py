@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 from loads_queue.model.thresholds import (
     DEFAULT,
+    EXAMPLE_ABORT,
     METRICS,
+    AbortWhen,
     Scope,
     Threshold,
     ThresholdError,
     default_thresholds,
     parse,
+    parse_abort,
 )
 
 Value = int | float | Fraction | None
@@ -134,3 +137,45 @@ def test_any_text_is_a_threshold_or_a_threshold_error(text: str) -> None:
         return
     assert isinstance(found, Threshold)
     assert found.metric in METRICS
+
+
+@pytest.mark.parametrize(
+    ("text", "threshold", "seconds"),
+    [
+        (EXAMPLE_ABORT, "error_rate > 20%", 10),
+        (" p95(wait for it/GET /)  >  3s   for 1m30s ", "p95(wait for it/GET /) > 3s", 90),
+        ("iteration:p50(a@b) >= 2s for 1h", "iteration:p50(a@b) >= 2s", 3600),
+    ],
+)
+def test_what_ends_a_run_early(text: str, threshold: str, seconds: int) -> None:
+    found = parse_abort(text)
+    assert found == AbortWhen(parse(threshold), seconds * 10**9)
+    assert parse_abort(found.expression) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("p95(wait for it) > 3s", "for how long"),
+        ("p95 > 3s for", "not a duration"),
+        ("p95 > 3s for ever", "not a duration: 'ever'"),
+        ("p95 > 3s for 10s for 10s", "not a duration"),
+        ("for 10s", "not a threshold"),
+        ("p95 > 3s for 0s", "not whole seconds"),
+        ("", "not a threshold"),
+        ("x" * 501, "not a condition"),
+    ],
+)
+def test_what_ends_no_run(text: str, message: str) -> None:
+    with pytest.raises(ThresholdError, match=message):
+        parse_abort(text)
+
+
+@given(st.text(max_size=80) | st.from_regex(r"p95 ?[<>]{1,2} ?[0-9]{1,3}m?s( for [0-9.]{1,4}[a-z]{0,2})?"))
+def test_any_text_is_a_condition_or_a_threshold_error(text: str) -> None:
+    try:
+        found = parse_abort(text)
+    except ThresholdError:
+        return
+    assert 10**9 <= found.for_ns <= 3600 * 10**9
+    assert found.for_ns % 10**9 == 0

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loads_queue.model.template import Ref, Template, TemplateError, UnknownName, substitute
-from loads_queue.model.units import LONGEST_NS, SECOND, format_duration, parse_duration, parse_rate
+from loads_queue.model.units import (
+    LONGEST_NS,
+    SECOND,
+    format_duration,
+    names_no_zone,
+    parse_duration,
+    parse_rate,
+    parse_time,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +70,33 @@ def test_rates(text: object, rate: Fraction) -> None:
 def test_no_rates(text: object) -> None:
     with pytest.raises(ValueError, match="not a rate"):
         parse_rate(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "second", "no_zone"),
+    [
+        ("1970-01-01T00:00:00Z", 0, False),
+        ("2026-01-31T22:00:00+01:00", 1769893200, False),
+        (" 2026-01-31 21:00Z ", 1769893200, False),
+        ("2026-01-31 21:00", 1769893200, True),
+        ("2026-01-31T21:00:00.25", Fraction("1769893200.25"), True),
+        ("2199-12-31T23:59:59Z", 7258118399, False),
+    ],
+)
+def test_times(text: str, second: int | Fraction, no_zone: bool) -> None:
+    assert parse_time(text) == second * SECOND
+    assert names_no_zone(text) is no_zone
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "now", "2026-01-31", "20260131T100000Z", "2026-W05-6T10:00Z", "2026-13-01 10:00", "2026-01-31 25:00",
+     "2026-01-31 10:00+99:00", "2200-01-01 00:00Z", "1969-12-31 23:59Z", 1769893200, 1.5, None, True, [],
+     "2026-01-31 10:00 CET", "0001-01-01 00:00+23:59"],
+)  # fmt: skip
+def test_no_times(text: object) -> None:
+    with pytest.raises(ValueError, match="not a time"):
+        parse_time(text)
 
 
 def resolve(ref: Ref) -> object:
