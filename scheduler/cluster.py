@@ -42,6 +42,8 @@ class Run:
     start_at: int | None = None
     """When its schedule begins, once that is known."""
     stop_at: int | None = None
+    stop_grace_ns: int = 0
+    """What is in flight has that long once the run is stopped."""
     changes: dict[str, tuple[tuple[int, int, int], ...]] = field(default_factory=dict)
     """By index of the step, as text: (schedule time in ns, numerator, denominator) of the factor from then on."""
     load_over_at: int | None = None
@@ -139,6 +141,8 @@ class Worker:
     leaving: bool = False
     refused: str = ""
     refusals: dict[str, Refusal] = field(default_factory=dict)
+    former: tuple[str, ...] = ()
+    """Earlier lives of the worker, latest last: what they say late still counts for their claims."""
 
     def take(self, sequence: int) -> bool:
         """Note a Report's sequence; False where it was taken in before."""
@@ -177,6 +181,13 @@ class Cluster:
         self.claims: dict[str, Claim] = {}
         self.workers: dict[str, Worker] = {}
         self.last_tick: int | None = None
+        self.age = 0
+        """How long leases have aged; only healthy ticks without gaps age them."""
+        self.healthy = True
+        self.renewed: dict[str, int] = {}
+        """By claim, the age at which its lease was last renewed; after a start every lease is whole."""
+        self.forsaken: set[str] = set()
+        """Claims of a worker's earlier life: their leases are over."""
         self.changed: dict[int, Run | Shard | Claim | Worker] = {}
         self.control_due: set[str] = set()
         """Workers whose orders have changed."""
@@ -200,6 +211,14 @@ class Cluster:
         """The granted claims of a run."""
         return (claim for claim in self.claims.values() if claim.run == run)
 
+    def renew(self, claim: Claim) -> None:
+        """Give a claim's lease its full time."""
+        self.renewed[claim.id] = self.age
+
+    def lease_age(self, claim: Claim) -> int:
+        """How long a claim's lease has aged, in ns."""
+        return self.age - self.renewed.setdefault(claim.id, self.age)
+
     def present(self, now: int) -> list[Worker]:
         """The workers that may be given something: heard of within a lease, not leaving, not refused."""
         horizon = now - self.settings.lease_ttl_ns
@@ -215,6 +234,7 @@ class Cluster:
             del self.shards[shard.key]
         for claim in list(self.claims_of(run)):
             del self.claims[claim.id]
+            self.renewed.pop(claim.id, None)
         self.plans.pop(run, None)
         del self.runs[run]
 
@@ -236,15 +256,31 @@ class ReportReceived:
 
 @dataclass(frozen=True, slots=True)
 class StopRequested:
-    """Somebody wants a run to end now."""
+    """Somebody, or a rule of the plan's, wants a run to end now; ``at_once`` leaves no grace to what is in flight."""
 
     run: str
     who: str
+    reason: str = ""
+    """Empty where a person asked."""
+    at_once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SteerRequested:
+    """Somebody wants a running load changed: ``pause``, ``resume`` or ``adjust``."""
+
+    run: str
+    who: str
+    action: str
+    step: str | None = None
+    factor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed."""
+    """Time has passed; ``healthy`` where what workers say can reach the scheduler and has been taken in."""
+
+    healthy: bool = True
 
 
-Event = JobReceived | ReportReceived | StopRequested | Tick
+Event = JobReceived | ReportReceived | StopRequested | SteerRequested | Tick

@@ -74,5 +74,7 @@ def _order(cluster: Cluster, claim: Claim) -> ClaimOrder:
         reason="another attempt holds the shard" if superseded else run.reason if action == "stop" else "",
         start_at=run.start_at,
         first=claim.first,
-        stop_grace_ns=cluster.settings.abort_grace_ns if run.stop_at is not None else 0,
+        turns=claim.turns,
+        stop_grace_ns=run.stop_grace_ns,
+        changes=run.changes.get(str(claim.step), ()),
     )

@@ -10,21 +10,21 @@ from loads_queue.model.problems import PlanError
 from loads_queue.model.states import (
     CLAIM_STATES,
     RUN_STATES,
-    SHARD_STATES,
     ClaimEvent,
     ClaimState,
     RunEvent,
     RunState,
-    ShardEvent,
     ShardState,
     after,
 )
 
-from .cluster import Claim, Cluster, Event, JobReceived, ReportReceived, Run, Shard, StopRequested, Tick
+from . import steering
+from .cluster import Claim, Cluster, Event, JobReceived, ReportReceived, Run, SteerRequested, StopRequested, Tick
 from .control import control_for
 from .effects import Command, Note
 from .intake import PlanReader, refuse_run, take_job, take_report
 from .reserve import offer_due, offered_from, reserve
+from .takeover import close, settle
 
 TICK_GAP_NS = 1_000_000_000
 """Leases age only while ticks come at least this often; else the scheduler's own pause would look like the fleet's."""
@@ -34,16 +34,7 @@ def step(cluster: Cluster, events: list[Event], now: int, read_plan: PlanReader)
     """Take events in, in order, and decide once; all of it belongs in one transaction."""
     commands: list[Command] = []
     for event in events:
-        if isinstance(event, JobReceived):
-            commands += take_job(cluster, event.job, read_plan, now)
-        elif isinstance(event, ReportReceived):
-            commands += take_report(cluster, event.report, event.at)
-        elif isinstance(event, StopRequested):
-            run = cluster.runs.get(event.run)
-            if run is not None:
-                commands += stop_run(cluster, run, now, f"aborted by {event.who}", "aborted", event.who)
-        elif isinstance(event, Tick):
-            _tick(cluster, now)
+        commands += _take(cluster, event, now, read_plan)
     commands += _decide(cluster, now)
     for name in list(cluster.workers):
         worker = cluster.workers[name]
@@ -54,48 +45,79 @@ def step(cluster: Cluster, events: list[Event], now: int, read_plan: PlanReader)
     return commands
 
 
-def _tick(cluster: Cluster, now: int) -> None:
-    if cluster.last_tick is not None and now - cluster.last_tick > TICK_GAP_NS:
-        for claim in cluster.claims.values():
-            if claim.active:
-                claim.advanced_at = now
-                cluster.touch(claim)
+def _take(cluster: Cluster, event: Event, now: int, read_plan: PlanReader) -> list[Command]:
+    match event:
+        case JobReceived(job):
+            return take_job(cluster, job, read_plan, now)
+        case ReportReceived(report, at):
+            return take_report(cluster, report, at)
+        case StopRequested(run_id, who, reason, at_once):
+            run = cluster.runs.get(run_id)
+            grace = 0 if at_once else cluster.settings.abort_grace_ns
+            why = reason or f"aborted by {who}"
+            return stop_run(cluster, run, now, why, "aborted", who, grace) if run is not None else []
+        case SteerRequested():
+            return _steer(cluster, event, now)
+        case Tick(healthy):
+            _tick(cluster, now, healthy)
+    return []
+
+
+def _steer(cluster: Cluster, event: SteerRequested, now: int) -> list[Command]:
+    run = cluster.runs.get(event.run)
+    if run is None:
+        return []
+    if event.action == "pause":
+        return steering.pause(cluster, run, now, event.who)
+    if event.action == "resume":
+        return steering.resume(cluster, run, now, event.who)
+    return steering.adjust(cluster, run, event.step, event.factor, now, event.who)
+
+
+def _tick(cluster: Cluster, now: int, healthy: bool) -> None:
+    """Age the leases. After a pause of the scheduler's own, or an outage, each has its full time again."""
+    gap = now - cluster.last_tick if cluster.last_tick is not None else 0
     cluster.last_tick = now
+    if gap > TICK_GAP_NS or (healthy and not cluster.healthy):
+        cluster.renewed = dict.fromkeys(cluster.renewed, cluster.age)
+    elif healthy:
+        cluster.age += max(0, gap)
+    cluster.healthy = healthy
 
 
-def stop_run(cluster: Cluster, run: Run, now: int, reason: str, outcome: str, who: str = "") -> list[Command]:
+def stop_run(
+    cluster: Cluster, run: Run, now: int, reason: str, outcome: str, who: str = "", grace_ns: int | None = None
+) -> list[Command]:
     """Stop a run: nothing new starts, granted claims are told to stop; a run that is over is left alone."""
     if run.state in (RunState.STOPPING, RunState.FINALISING, RunState.FINISHED):
         return []
     run.state = after(RUN_STATES, run.state, RunEvent.STOP)
     run.stop_at = now
+    run.stop_grace_ns = cluster.settings.abort_grace_ns if grace_ns is None else grace_ns
     run.reason = reason
     run.outcome = outcome
     cluster.touch(run)
     for shard in cluster.shards_of(run.id):
         if shard.state in (ShardState.PENDING, ShardState.OFFERED):
-            _close(cluster, shard)
+            close(cluster, shard)
     for claim in cluster.claims_of(run.id):
         cluster.order(claim.worker)
     return [Note(run.id, now, reason, who)]
-
-
-def _close(cluster: Cluster, shard: Shard) -> None:
-    shard.state = after(SHARD_STATES, shard.state, ShardEvent.CLOSE)
-    cluster.touch(shard)
 
 
 def _decide(cluster: Cluster, now: int) -> list[Command]:
     commands: list[Command] = []
     for claim in list(cluster.claims.values()):
         commands += _settle(cluster, claim, now)
+    for run in list(cluster.runs.values()):
+        if run.state in (RunState.STARTING, RunState.RUNNING):
+            commands += offer_due(cluster, run, now)
     waiting = [run for run in cluster.runs.values() if run.state is RunState.WAITING]
     for run in sorted(waiting, key=lambda run: (-run.priority, run.created_at, run.id)):
         commands += _wait(cluster, run, now)
     for run in list(cluster.runs.values()):
-        if run.state in (RunState.STARTING, RunState.RUNNING):
-            commands += offer_due(cluster, run, now)
         if run.state is RunState.STARTING:
+            commands += offer_due(cluster, run, now)
             commands += _start(cluster, run, now)
         commands += _finish(cluster, run, now)
     return commands
@@ -103,50 +125,40 @@ def _decide(cluster: Cluster, now: int) -> list[Command]:
 
 def _settle(cluster: Cluster, claim: Claim, now: int) -> list[Command]:
     """A claim that said its end, or whose lease ended."""
+    commands: list[Command] = []
     if claim.end is not None and claim.state is not ClaimState.ENDED:
         claim.state = after(CLAIM_STATES, claim.state, ClaimEvent.END)
-        cluster.touch(claim)
-        cluster.order(claim.worker)
-        return _release(cluster, claim, now)
-    if claim.active and now - claim.advanced_at >= cluster.settings.lease_ttl_ns:
+    elif claim.active and (claim.id in cluster.forsaken or _expired(cluster, claim)):
         claim.state = after(CLAIM_STATES, claim.state, ClaimEvent.EXPIRE)
-        cluster.touch(claim)
-        silence = (now - claim.advanced_at) / 1e9
-        step_name = cluster.plans[claim.run].steps[claim.step].name
-        what = f"{step_name} shard {claim.shard + 1}: nothing heard from {claim.worker} for {silence:.0f} s"
-        return [Note(claim.run, now, what), *_release(cluster, claim, now)]
-    return []
-
-
-def _release(cluster: Cluster, claim: Claim, now: int) -> list[Command]:
-    """What becomes of a shard whose claim is over: before the start it is offered again, after it it is over."""
-    shard = cluster.shards[claim.run, claim.step, claim.shard]
-    if shard.claim != claim.id or shard.state is not ShardState.GRANTED:
+        why = f"{claim.worker} has started again"
+        if claim.id not in cluster.forsaken:
+            why = f"nothing heard from {claim.worker} for {cluster.lease_age(claim) / 1e9:.0f} s"
+        name = cluster.plans[claim.run].steps[claim.step].name
+        commands.append(Note(claim.run, now, f"{name} shard {claim.shard + 1}: {why}"))
+    else:
         return []
+    cluster.forsaken.discard(claim.id)
+    cluster.touch(claim)
+    cluster.order(claim.worker)
+    reason = settle(cluster, claim, now)
     run = cluster.runs[claim.run]
-    end = claim.end
-    again = end is None or end.cause in ("crashed", "lapsed")
-    if run.state is RunState.STARTING and again and shard.attempt < cluster.settings.max_attempts:
-        shard.state = after(SHARD_STATES, shard.state, ShardEvent.RELEASE)
-        shard.claim = None
-        cluster.touch(shard)
-        return []
-    _close(cluster, shard)
-    if end is not None and end.cause in ("failed", "crashed", "lapsed") and run.state is RunState.STARTING:
-        name = cluster.plans[run.id].steps[claim.step].name
-        detail = end.detail or end.cause
-        return stop_run(cluster, run, now, f"step {name!r} could not start: {detail}", "failed")
-    return []
+    return [*commands, *(stop_run(cluster, run, now, reason, "failed") if reason else ())]
+
+
+def _expired(cluster: Cluster, claim: Claim) -> bool:
+    return cluster.lease_age(claim) >= cluster.settings.lease_ttl_ns
 
 
 def _wait(cluster: Cluster, run: Run, now: int) -> list[Command]:
+    plan = cluster.plans[run.id]
+    if plan.start_at_ns is not None and now < plan.start_at_ns - plan.ready_timeout_ns:
+        return []
     try:
         reserved = reserve(cluster, run, now)
     except PlanError as error:
         return refuse_run(cluster, run, error, now)
     if not reserved:
-        timeout = cluster.plans[run.id].ready_timeout_ns
-        if run.waiting_since is not None and now - run.waiting_since >= timeout:
+        if run.waiting_since is not None and now - run.waiting_since >= plan.ready_timeout_ns:
             return stop_run(cluster, run, now, run.reason, "no_capacity")
         return []
     run.state = after(RUN_STATES, run.state, RunEvent.RESERVE)
@@ -171,7 +183,8 @@ def _start(cluster: Cluster, run: Run, now: int) -> list[Command]:
         return []
     workers = {claim.worker for claim in claims if claim is not None}
     trips = [cluster.workers[name].clock.round_trip_ns or 0 for name in workers]
-    run.start_at = now + 500_000_000 + 2 * max(trips) + 5_000_000 * len(workers)
+    soonest = now + 500_000_000 + 2 * max(trips) + 5_000_000 * len(workers)
+    run.start_at = max(soonest, plan.start_at_ns or 0)
     run.state = after(RUN_STATES, run.state, RunEvent.START)
     cluster.touch(run)
     for name in workers:
@@ -186,9 +199,8 @@ def _finish(cluster: Cluster, run: Run, now: int) -> list[Command]:
         run.state = after(RUN_STATES, run.state, RunEvent.LOAD_OVER)
         run.load_over_at = now
         cluster.touch(run)
-    if run.state is RunState.FINALISING and all(
-        _known(cluster, run, claim, now) for claim in cluster.claims_of(run.id)
-    ):
+    known = all(_known(cluster, run, claim, now) for claim in cluster.claims_of(run.id))
+    if run.state is RunState.FINALISING and known:
         run.state = after(RUN_STATES, run.state, RunEvent.FINAL)
         run.ended_at = now
         cluster.touch(run)
@@ -205,4 +217,9 @@ def _known(cluster: Cluster, run: Run, claim: Claim, now: int) -> bool:
     silent_from = claim.advanced_at
     if run.start_at is not None and claim.permit_until_ns is not None:
         silent_from = max(silent_from, run.start_at + claim.permit_until_ns)
-    return now - silent_from >= cluster.settings.final_after_ns
+    return now - silent_from >= cluster.settings.final_after_ns and _aged(cluster, claim)
+
+
+def _aged(cluster: Cluster, claim: Claim) -> bool:
+    """Whether the scheduler was up, and could hear, for all of the time that it waited."""
+    return cluster.lease_age(claim) >= cluster.settings.final_after_ns

@@ -22,10 +22,12 @@ from loads_queue.model.states import (
 
 from .cluster import Claim, Cluster, Refusal, Run, Worker
 from .effects import Command, Note, PutRows
+from .takeover import beginning
 
 CLOCK_BOUND_NS = 250_000_000
 """How far a worker's clock may be off, beside half its round trip; further off, its schedule could not be trusted."""
 
+MOST_FORMER = 20
 MAX_WARNINGS = 50
 """Of a claim; a Report brings only new ones."""
 
@@ -57,6 +59,7 @@ def take_job(cluster: Cluster, job: Job, read_plan: PlanReader, now: int) -> lis
         return refuse_run(cluster, run, error, now)
     run.plan_name = plan.name
     run.project = run.project or plan.project
+    run.priority = job.priority or plan.priority
     cluster.plans[run.id] = plan
     return [Note(run.id, now, "submitted", job.owner)]
 
@@ -73,9 +76,11 @@ def refuse_run(cluster: Cluster, run: Run, error: PlanError, now: int) -> list[C
 
 def take_report(cluster: Cluster, report: Report, at: int) -> list[Command]:
     """Take a Report in; one that was taken in before only causes an answer."""
-    worker = _worker(cluster, report, at)
-    if worker is None:
-        return []
+    worker = cluster.workers.get(report.worker)
+    if worker is not None and report.incarnation in worker.former:
+        return _take_former(cluster, worker, report, at)
+    if worker is None or worker.incarnation != report.incarnation:
+        worker = _new_life(cluster, worker, report, at)
     fresh = worker.take(report.sequence)
     if report.sequence >= worker.report_sequence:
         _newest(cluster, worker, report, at)
@@ -88,17 +93,27 @@ def take_report(cluster: Cluster, report: Report, at: int) -> list[Command]:
     return commands
 
 
-def _worker(cluster: Cluster, report: Report, at: int) -> Worker | None:
-    """The worker that a Report is from; None where it is from a life of it that is over."""
-    worker = cluster.workers.get(report.worker)
-    if worker is not None and worker.incarnation == report.incarnation:
-        return worker
-    if worker is not None and report.hello is None and report.sequence > 1:
-        return None
+def _new_life(cluster: Cluster, before: Worker | None, report: Report, at: int) -> Worker:
+    """A worker that was not known, or that has started again; its engines of before are gone by then."""
     worker = Worker(report.worker, report.incarnation, last_report_at=at)
-    cluster.workers[report.worker] = worker
+    if before is not None:
+        worker.former = (*before.former, before.incarnation)[-MOST_FORMER:]
+        for claim in cluster.claims.values():
+            if claim.worker == worker.name and claim.incarnation != worker.incarnation and claim.active:
+                cluster.forsaken.add(claim.id)
+    cluster.workers[worker.name] = worker
     cluster.order(worker.name)
     return worker
+
+
+def _take_former(cluster: Cluster, worker: Worker, report: Report, at: int) -> list[Command]:
+    """Late truth: what an earlier life of a worker measured still counts for the claims that it had."""
+    commands: list[Command] = []
+    for said in report.claims:
+        claim = cluster.claims.get(said.claim)
+        if claim is not None and claim.incarnation == report.incarnation:
+            commands.extend(_take_known(cluster, worker, claim, report.sequence, said, at))
+    return commands
 
 
 def _newest(cluster: Cluster, worker: Worker, report: Report, at: int) -> None:
@@ -140,16 +155,23 @@ def _take_claim(cluster: Cluster, worker: Worker, report: Report, said: ClaimRep
                 )
         cluster.order(worker.name)
         return []
+    return _take_known(cluster, worker, claim, report.sequence, said, at)
+
+
+def _take_known(
+    cluster: Cluster, worker: Worker, claim: Claim, sequence: int, said: ClaimReport, at: int
+) -> list[Command]:
+    """What a Report says of a claim that was granted."""
     commands: list[Command] = []
     if said.rows:
-        commands.append(PutRows(claim.run, claim.step, claim.shard, claim.id, report.sequence, tuple(said.rows)))
-    if report.sequence > claim.sequence:
-        _advance(claim, said, report.sequence, at)
+        commands.append(PutRows(claim.run, claim.step, claim.shard, claim.id, sequence, tuple(said.rows)))
+    if sequence > claim.sequence:
+        _advance(cluster, claim, said, sequence, at)
     else:
         claim.warnings = _joined(claim.warnings, said.warnings)
     if said.end is not None and claim.end is None:
         claim.end = said.end
-        claim.end_sequence = report.sequence
+        claim.end_sequence = sequence
         claim.totals = said.totals
         commands.append(Note(claim.run, at, f"{_named(cluster, claim)} on {worker.name}: {_ended(said)}"))
         cluster.order(worker.name)
@@ -157,13 +179,14 @@ def _take_claim(cluster: Cluster, worker: Worker, report: Report, said: ClaimRep
     return commands
 
 
-def _advance(claim: Claim, said: ClaimReport, sequence: int, at: int) -> None:
+def _advance(cluster: Cluster, claim: Claim, said: ClaimReport, sequence: int, at: int) -> None:
     """What the newest Report says of a claim. Totals and permits never go back, so a late one can't undo them."""
     claim.sequence = sequence
     if said.end is None or claim.end is None:
         claim.totals = said.totals
     if said.snapshot > claim.snapshot or said.state in ("claimed", "preparing", "ready"):
         claim.advanced_at = at
+        cluster.renew(claim)
     claim.snapshot = max(claim.snapshot, said.snapshot)
     if said.permit_until_ns is not None:
         claim.permit_until_ns = max(said.permit_until_ns, claim.permit_until_ns or 0)
@@ -204,6 +227,7 @@ def _grant(cluster: Cluster, worker: Worker, said: ClaimReport, at: int) -> str:
     shard.state = after(SHARD_STATES, shard.state, ShardEvent.GRANT)
     shard.claim = said.claim
     cluster.touch(shard)
+    first, turns = beginning(cluster, shard, at)
     claim = Claim(
         id=said.claim,
         run=run.id,
@@ -212,10 +236,12 @@ def _grant(cluster: Cluster, worker: Worker, said: ClaimReport, at: int) -> str:
         attempt=said.attempt,
         worker=worker.name,
         incarnation=worker.incarnation,
-        first=0,
+        first=first,
         granted_at=at,
         advanced_at=at,
+        turns=turns,
     )
+    cluster.renew(claim)
     cluster.claims[claim.id] = claim
     cluster.touch(claim)
     if said.state == "ready":

@@ -15,9 +15,10 @@ from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from loads_queue.messages import Job
-from loads_queue.model.ledger import ORDERLY, ClaimEvidence, Ledger, ShardEvidence, shard_ledger
-from loads_queue.model.plan import Plan
+from loads_queue.model.ledger import ACCOUNTED, ClaimEvidence, Ledger, ShardEvidence, shard_ledger
+from loads_queue.model.plan import Plan, Step
 from loads_queue.model.problems import PlanError
+from loads_queue.model.profile import Load
 from loads_queue.model.states import ClaimState, RunState, ShardState
 from loads_queue.model.summary import Row
 
@@ -25,6 +26,7 @@ from . import tables
 from .cluster import Claim, Run, Shard, Worker
 from .database import open_engine
 from .jobs import read_plan
+from .takeover import load_of
 from .store import claim_from, run_from, shard_from, unpack_row, worker_from
 from .view import ClaimView, EventView, RunView, StepView, WorkerView
 
@@ -223,19 +225,20 @@ def _step(
 ) -> StepView:
     assert plan is not None
     step = plan.steps[index]
+    load = load_of(run, step)
     own = [claim for claim in claims if claim.step == index]
     ledger = Ledger()
     if not shards:
         shards = [Shard(run.id, index, 0, ShardState.OVER if run.stop_at is not None else ShardState.PENDING)]
     for shard in shards:
         attempts = [claim for claim in own if claim.shard == shard.index]
-        ledger.add(shard_ledger(_evidence(run, step, shard, len(shards), attempts, rows)))
+        ledger.add(shard_ledger(_evidence(run, step, load, shard, len(shards), attempts, rows)))
     return StepView(
         name=step.name,
         index=index,
-        kind=step.load.kind,
+        kind=load.kind,
         workers=len(run.shards and shards),
-        load=step.load,
+        load=load,
         delay_ns=step.delay_ns,
         rows=tuple(
             rows.by_step.get(index, {}).get(second, Row(second)) for second in sorted(rows.by_step.get(index, {}))
@@ -245,11 +248,13 @@ def _step(
     )
 
 
-def _evidence(run: Run, step: Any, shard: Shard, count: int, claims: list[Claim], rows: _RunRows) -> ShardEvidence:
-    end = step.load.end_ns
+def _evidence(
+    run: Run, step: Step, load: Load, shard: Shard, count: int, claims: list[Claim], rows: _RunRows
+) -> ShardEvidence:
+    end = load.end_ns
     return ShardEvidence(
-        kind=step.load.kind,
-        share=step.load.shard(shard.index, count),
+        kind=load.kind,
+        share=load.shard(shard.index, count),
         end_ns=None if end is None else step.delay_ns + end,
         delay_ns=step.delay_ns,
         claims=tuple(claim_evidence(claim, rows.by_claim.get(claim.id, {})) for claim in claims),
@@ -278,6 +283,7 @@ def claim_evidence(claim: Claim, rows: Mapping[int, Row]) -> ClaimEvidence:
     return ClaimEvidence(
         attempt=claim.attempt,
         first=claim.first,
+        base=sum(claim.turns) if claim.turns else None,
         permit_until_ns=until,
         bound_iterations=claim.bound_iterations,
         bound_requests=claim.bound_requests,
@@ -288,7 +294,7 @@ def claim_evidence(claim: Claim, rows: Mapping[int, Row]) -> ClaimEvidence:
         held_from_ns=totals.held_from_ns,
         covered_ns=totals.covered_ns,
         cause=cause,
-        dead=claim.state is ClaimState.DEAD or (end is not None and cause not in ORDERLY),
+        dead=claim.state is ClaimState.DEAD or (end is not None and cause not in ACCOUNTED),
         rows=tuple(rows[second] for second in sorted(rows)),
     )
 

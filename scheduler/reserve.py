@@ -10,6 +10,7 @@ from loads_queue.model.states import SHARD_STATES, RunState, ShardEvent, ShardSt
 
 from .cluster import Cluster, Run, Shard
 from .effects import Command, Publish
+from .takeover import close, past_end
 
 HOLDING = (RunState.STARTING, RunState.RUNNING, RunState.STOPPING)
 """The states in which a run's slots are its own."""
@@ -84,6 +85,9 @@ def offer_due(cluster: Cluster, run: Run, now: int) -> list[Command]:
     commands: list[Command] = []
     for shard in cluster.shards_of(run.id):
         step = plan.steps[shard.step]
+        if shard.attempt and shard.state in (ShardState.PENDING, ShardState.OFFERED) and past_end(run, step, now):
+            close(cluster, shard)
+            continue
         if shard.state is ShardState.PENDING:
             begin = offered_from(plan, step)
             if begin and (run.start_at is None or now < run.start_at + begin):

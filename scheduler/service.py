@@ -26,10 +26,10 @@ from loads_queue.model.summary import Row
 from loads_queue.queue import Consumer, Delivery, Queue, QueueError, QueueMissing
 
 from . import core
-from .cluster import Cluster, Event, JobReceived, ReportReceived, StopRequested, Tick
+from .cluster import Cluster, Event, JobReceived, ReportReceived, SteerRequested, StopRequested, Tick
 from .effects import Note, Publish, PutRows
 from .jobs import read_plan
-from .store import EpochLost, Outgoing, Store
+from .store import EpochLost, Order, Outgoing, Store
 
 TICK_S = 0.1
 EPOCH_EVERY_NS = 1_000_000_000
@@ -173,8 +173,26 @@ class Service:
                 jobs.append(ident)
             events.append(arrival.event)
         orders = self.store.orders()
-        events += [StopRequested(order.run, order.who) for order in orders]
+        events += [event for order in orders for event in self._ordered(order, jobs)]
         self._commit(core.step(self.cluster, events, now, read_plan), jobs, [order.id for order in orders], now)
+
+    def _ordered(self, order: Order, jobs: list[str]) -> list[Event]:
+        """What somebody asked for, as events; ``jobs`` takes the ids of jobs received."""
+        args = order.args
+        if order.action == "submit":
+            job = Job(**args["job"])
+            ident = f"job.{job.id}"
+            if ident in jobs or self.store.received(ident):
+                return []
+            jobs.append(ident)
+            return [JobReceived(job)]
+        if order.action == "abort":
+            return [StopRequested(order.run, order.who, at_once=bool(args.get("terminate")))]
+        if order.action in ("pause", "resume", "adjust"):
+            factor = str(args.get("factor", ""))
+            return [SteerRequested(order.run, order.who, order.action, args.get("step"), factor)]
+        log.warning("an order that this version does not know: %s", order.action, extra={"run": order.run})
+        return []
 
     def _gather(self) -> list[Arrival]:
         try:

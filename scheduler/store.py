@@ -287,6 +287,7 @@ def worker_from(row: Mapping[str, Any]) -> Worker:
             **{**hello, "addresses": tuple(hello["addresses"]), "slot_kinds": tuple(hello["slot_kinds"])}
         )
     values["clock"] = Clock(**row["clock"])
+    values["former"] = tuple(row["former"])
     values["ahead"] = set(row["ahead"])
     values["refusals"] = {name: Refusal(**item) for name, item in row["refusals"].items()}
     return Worker(**values)

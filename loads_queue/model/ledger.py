@@ -20,7 +20,9 @@ from .summary import Row
 
 SECOND = 1_000_000_000
 ORDERLY = frozenset({"finished", "stopped", "exhausted", "max_time"})
-"""The ends after which an engine's own account is complete, so that what it did not start is cancelled."""
+"""The ends after which nobody goes on: what was not started by then is cancelled."""
+ACCOUNTED = ORDERLY | {"lapsed"}
+"""The ends after which an engine's own account is complete; a shard that was handed back goes on elsewhere."""
 
 
 @dataclass(slots=True)
@@ -122,6 +124,8 @@ class ClaimEvidence:
 
     attempt: int
     first: int
+    base: int | None = None
+    """Of counted turns: how many of the shard's were begun by earlier attempts; None is what ``first`` says."""
     permit_until_ns: int | None = None
     bound_iterations: int = 0
     bound_requests: int = 0
@@ -140,6 +144,11 @@ class ClaimEvidence:
     @property
     def accounted(self) -> bool:
         """Whether the engine's own last word is here, so that nothing about it is guessed."""
+        return self.cause in ACCOUNTED
+
+    @property
+    def orderly(self) -> bool:
+        """Whether its end was meant to be the end of the shard's load."""
         return self.cause in ORDERLY
 
 
@@ -284,7 +293,7 @@ def _open(ledger: Ledger, evidence: ShardEvidence) -> None:
                 ledger.at(second).lost += count
             position = max(position, limit)
     if evidence.over:
-        _gap(ledger, evidence, position, planned, stopped=bool(claims) and claims[-1].accounted)
+        _gap(ledger, evidence, position, planned, stopped=bool(claims) and claims[-1].orderly)
     else:
         for second, count in _by_second(evidence, position, planned):
             ledger.at(second).pending += count
@@ -325,7 +334,7 @@ def _closed(ledger: Ledger, evidence: ShardEvidence) -> None:
     for claim in evidence.claims:
         beyond = 0
         if claim.dead and not claim.accounted and claim.permit_until_ns is not None:
-            beyond = max(0, claim.bound_iterations - claim.started)
+            beyond = max(0, claim.bound_iterations - claim.first - claim.started)
             columns = ledger.at(max(0, claim.permit_until_ns) // SECOND)
             columns.started += beyond
             columns.lost += beyond
@@ -355,7 +364,7 @@ def _user_time(time: UserTime, evidence: ShardEvidence) -> None:
         position = max(position, claim.covered_ns)
     if not evidence.over:
         time.pending = planned(position, end)
-    elif evidence.claims and evidence.claims[-1].accounted:
+    elif evidence.claims and evidence.claims[-1].orderly:
         time.cancelled = planned(position, end)
     else:
         stop = end if evidence.stopped_ns is None else min(max(position, evidence.stopped_ns), end)
@@ -369,34 +378,34 @@ def _iterations(ledger: Ledger, evidence: ShardEvidence) -> None:
     ledger.total.planned = share.planned
     last = evidence.delay_ns // SECOND
     decided = 0
-    accounted = False
+    orderly = False
     for number, claim in enumerate(claims):
-        follower = claims[number + 1].first if number + 1 < len(claims) else None
+        ceiling = share.planned if number + 1 == len(claims) else _base(share, claims[number + 1])
         last = max([last, *(row.second for row in claim.rows)])
-        low = share.planned_within(claim.first)
-        done = low + claim.started + sum(row.dropped + row.missed for row in claim.rows)
-        ceiling = share.planned if follower is None else share.planned_within(follower)
-        if done > ceiling:
-            ledger.at(last).surplus += done - ceiling
-            ledger.total.surplus += done - ceiling
+        done = _base(share, claim) + claim.started + sum(row.dropped + row.missed for row in claim.rows)
+        ledger.at(last).surplus += max(0, done - ceiling)
         if claim.dead and not claim.accounted:
             beyond = max(0, min(share.planned_within(claim.bound_iterations), ceiling) - done)
             columns = ledger.at(last if claim.permit_until_ns is None else max(0, claim.permit_until_ns) // SECOND)
             columns.started += beyond
             columns.lost += beyond
             done += beyond
-        accounted = claim.accounted
+        orderly = claim.orderly
         decided = min(done, ceiling)
-        if follower is not None and decided < ceiling:
+        if number + 1 < len(claims):
             ledger.at(last).missed += ceiling - decided
-        if accounted and follower is None:
+        elif orderly:
             ledger.at(last).cancelled += claim.remaining
     if not evidence.over:
         ledger.total.pending = share.planned - decided
-    elif not accounted:
+    elif not orderly:
         column = "missed" if evidence.stopped_ns is None else "cancelled"
         setattr(ledger.at(last), column, getattr(ledger.at(last), column) + share.planned - decided)
     _close_seconds(ledger)
+
+
+def _base(share: IterationsShard, claim: ClaimEvidence) -> int:
+    return share.planned_within(claim.first) if claim.base is None else claim.base
 
 
 def _close_seconds(ledger: Ledger) -> None:
@@ -404,5 +413,5 @@ def _close_seconds(ledger: Ledger) -> None:
     for columns in ledger.seconds.values():
         columns.planned = columns.started + columns.dropped + columns.missed + columns.cancelled - columns.surplus
         for name in COLUMN_NAMES:
-            if name not in ("planned", "surplus", "pending"):
+            if name not in ("planned", "pending"):
                 setattr(ledger.total, name, getattr(ledger.total, name) + getattr(columns, name))

@@ -113,14 +113,11 @@ def test_a_row_that_went_missing_or_was_altered_shows(data, rate) -> None:
         series = Series(attempted=count, answered=count, ok=count)
         rows.append(Row(second, started=count, ok=count, series={"GET /": series}))
     claim = ClaimEvidence(
-        1,
-        0,
-        4 * SECOND,
-        share.planned,
-        99,
-        share.planned,
-        share.planned,
-        share.planned,
+        attempt=1,
+        first=0,
+        next=share.planned,
+        started=share.planned,
+        attempted=share.planned,
         cause="finished",
         rows=tuple(rows),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from loads.scheduler import core
-from loads.scheduler.cluster import Cluster, JobReceived, ReportReceived, StopRequested, Tick
+from loads.scheduler.cluster import Cluster, JobReceived, ReportReceived, SteerRequested, StopRequested, Tick
 from loads.scheduler.effects import Note, Publish, PutRows
 from loads.scheduler.jobs import read_plan
 
@@ -91,11 +91,11 @@ def bench() -> Bench:
     return Bench()
 
 
-def granted(bench: Bench) -> list[LoadStep]:
+def granted(bench: Bench, plan: dict[str, Any] | None = None) -> list[LoadStep]:
     """Two workers that each hold a ready shard of the run, which has begun."""
     bench.report("a")
     bench.report("b")
-    bench.job()
+    bench.job(plan)
     first, second = bench.offers
     bench.report("a", said(first, "ca"))
     bench.report("b", said(second, "cb"))
@@ -310,11 +310,157 @@ def test_an_engine_that_dies_before_the_start_is_tried_again(bench: Bench) -> No
     assert bench.run().state is RunState.RUNNING
 
 
-def test_an_engine_that_dies_later_leaves_its_shard_over(bench: Bench) -> None:
+def test_an_engine_that_dies_later_is_taken_over_behind_what_it_may_have_done(bench: Bench) -> None:
     offers = granted(bench)
-    bench.report("a", said(offers[0], "ca", "ended", end=End("crashed", "signal 9", at_ns=SECOND)))
+    start = bench.run().start_at
+    bench.now = start + SECOND
+    end = End("crashed", "signal 9", at_ns=SECOND)
+    bench.report("a", said(offers[0], "ca", "ended", end=end, totals=Totals(next=3), permit_until_ns=9 * SECOND))
+    again = bench.offers[-1]
+    assert (again.shard, again.attempt) == (0, 2)
+    bench.report("b", said(offers[1], "cb", "running", snapshot=1), said(again, "c2"))
+    order = bench.order("b", "c2")
+    share = bench.cluster.plans["r1"].steps[0].load.shard(0, 2)
+    assert (order.decision, order.action, order.start_at) == ("granted", "run", start)
+    assert order.first == share.planned_by(SECOND + SECOND // 2) > 3
+    assert bench.cluster.shards["r1", 0, 0].losses == 1
+
+
+def test_a_lease_that_ends_is_taken_over(bench: Bench) -> None:
+    plan = simple()
+    plan["steps"][0]["load"] = {"rate": 10, "for": "60s"}
+    offers = granted(bench, plan)
+    for second in range(11):
+        bench.tick(1)
+        bench.report("b", said(offers[1], "cb", "running", snapshot=second + 1))
+    assert bench.cluster.claims["ca"].state is ClaimState.DEAD
+    assert bench.offers[-1].attempt == 2
+    bench.report("a", said(offers[0], "ca", "running", snapshot=99))
+    assert bench.order("a", "ca").action == "stop"
+    assert bench.cluster.claims["ca"].state is ClaimState.DEAD
+
+
+def test_a_shard_is_given_up_after_its_attempts(bench: Bench) -> None:
+    plan = simple(1)
+    plan["steps"][0]["load"] = {"rate": 10, "for": "60s"}
+    bench.report("a")
+    bench.job(plan)
+    for attempt in range(1, 6):
+        offer = bench.offers[-1]
+        assert offer.attempt == attempt
+        name = f"c{attempt}"
+        bench.report("a", said(offer, name))
+        bench.report("a", said(offer, name, "ready"))
+        bench.report("a", said(offer, name, "ended", end=End("crashed", "signal 9", at_ns=SECOND)))
     assert bench.cluster.shards["r1", 0, 0].state is ShardState.OVER
-    assert bench.run().state is RunState.RUNNING
+    assert len(bench.offers) == 5
+
+
+def test_on_worker_loss_fail_ends_the_run(bench: Bench) -> None:
+    offers = granted(bench, simple(on_worker_loss="fail"))
+    bench.report("a", said(offers[0], "ca", "ended", end=End("crashed", "signal 9", at_ns=SECOND)))
+    run = bench.run()
+    assert (run.state, run.outcome) == (RunState.STOPPING, "failed")
+    assert "only shard 1/2 was lost with a" in run.reason
+
+
+def test_a_hand_back_goes_on_where_it_ended_and_costs_no_attempt(bench: Bench) -> None:
+    plan = simple()
+    plan["steps"][0]["load"] = {"users": 4, "iterations": 10}
+    offers = granted(bench, plan)
+    end = End("lapsed", "the worker is ending", at_ns=SECOND)
+    totals = Totals(started=7, turns=(4, 3))
+    bench.report("a", said(offers[0], "ca", "ended", end=end, totals=totals, bound_iterations=9), leaving=True)
+    bench.report("b", said(offers[1], "cb", "running", snapshot=1), said(bench.offers[-1], "c2"))
+    assert bench.order("b", "c2").turns == (4, 3)
+    assert bench.cluster.shards["r1", 0, 0].losses == 0
+
+
+def test_counted_turns_are_taken_over_behind_the_bound(bench: Bench) -> None:
+    plan = simple()
+    plan["steps"][0]["load"] = {"users": 4, "iterations": 10}
+    offers = granted(bench, plan)
+    end = End("crashed", "signal 9", at_ns=SECOND)
+    bench.report("a", said(offers[0], "ca", "ended", end=end, totals=Totals(started=7), bound_iterations=6))
+    bench.report("b", said(offers[1], "cb", "running", snapshot=1), said(bench.offers[-1], "c2"))
+    order = bench.order("b", "c2")
+    assert (order.first, order.turns) == (6, ())
+
+
+def test_a_shard_past_its_end_is_not_taken_over(bench: Bench) -> None:
+    offers = granted(bench)
+    bench.now = bench.run().start_at + 3_700_000_000
+    bench.report("a", said(offers[0], "ca", "ended", end=End("crashed", at_ns=SECOND)))
+    assert bench.cluster.shards["r1", 0, 0].state is ShardState.OVER
+
+
+def test_a_worker_that_started_again_loses_its_claims_at_once_and_its_late_reports_count(bench: Bench) -> None:
+    offers = granted(bench)
+    bench.report("a", said(offers[0], "ca", "running", snapshot=1))
+    bench.report("a", incarnation="second", hello=Hello("1", "a", 2), sequence=1)
+    assert bench.cluster.claims["ca"].state is ClaimState.DEAD
+    assert any("a has started again" in note for note in bench.notes)
+    assert bench.offers[-1].attempt == 2
+    late = said(offers[0], "ca", "running", snapshot=2, rows=({"second": 0, "started": 1, "ok": 1},))
+    bench.report("a", late, sequence=50)
+    assert bench.rows[-1].claim == "ca"
+    assert bench.cluster.workers["a"].incarnation == "second"
+
+
+def test_an_outage_gives_every_lease_its_full_time_again(bench: Bench) -> None:
+    plan = simple()
+    plan["steps"][0]["load"] = {"rate": 10, "for": "90s"}
+    granted(bench, plan)
+    bench.tick(8)
+    for _ in range(300):
+        bench.now += SECOND // 10
+        bench.step(Tick(healthy=False))
+    bench.tick(9)
+    assert all(claim.active for claim in bench.cluster.claims.values())
+    bench.tick(1.5)
+    assert not any(claim.active for claim in bench.cluster.claims.values() if claim.attempt == 1)
+
+
+def test_a_run_of_higher_priority_goes_first(bench: Bench) -> None:
+    bench.job(simple(1), id="a-low")
+    bench.job(simple(1, priority=5), id="b-high")
+    bench.report("a", slots=1)
+    assert [offer.run for offer in bench.offers] == ["b-high"]
+
+
+def test_a_run_waits_for_its_time(bench: Bench) -> None:
+    bench.report("a")
+    bench.job(simple(1, start="1970-01-01T00:01:40Z", ready_timeout="10s"))
+    bench.tick(1)
+    assert bench.offers == []
+    while bench.now < 95 * SECOND:
+        bench.tick(1)
+        bench.report("a")
+    (offer,) = bench.offers
+    bench.report("a", said(offer, "c1"))
+    bench.report("a", said(offer, "c1", "ready"))
+    assert bench.run().start_at == 100 * SECOND
+
+
+def test_a_pause_and_its_end_are_changes_that_every_worker_hears(bench: Bench) -> None:
+    granted(bench)
+    start = bench.run().start_at
+    bench.now = start + SECOND
+    bench.step(SteerRequested("r1", "ann", "adjust", None, "3/2"))
+    bench.now += SECOND
+    bench.step(SteerRequested("r1", "ann", "pause"))
+    bench.now += SECOND
+    bench.step(SteerRequested("r1", "ann", "resume"))
+    expected = ((3 * SECOND, 3, 2), (4 * SECOND, 0, 1), (5 * SECOND, 3, 2))
+    assert bench.order("a", "ca").changes == bench.order("b", "cb").changes == expected
+    assert "paused from 4 s of the schedule on" in bench.notes
+
+
+@pytest.mark.parametrize("factor", ["nonsense", "-1", "1/0", "10000000"])
+def test_a_factor_that_is_none_changes_nothing(bench: Bench, factor: str) -> None:
+    granted(bench)
+    bench.step(SteerRequested("r1", "ann", "adjust", None, factor))
+    assert not bench.run().changes and "refused" in bench.notes[-1]
 
 
 def test_a_worker_whose_clock_is_off_is_refused_with_the_reason(bench: Bench) -> None:
