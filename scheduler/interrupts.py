@@ -23,6 +23,8 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.count = 0
+        self.last = 0
+        """The number of the last signal."""
         self._before: dict[signal.Signals, Any] = {}
         self._reading = self._writing = -1
 
@@ -41,6 +43,7 @@ class Interrupts:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
+        self.last = number
         if self.count == 1:
             os.write(self._writing, b"!")
             return
@@ -52,3 +55,7 @@ class Interrupts:
         """Sleep, but not past a signal."""
         if select.select([self._reading], [], [], seconds)[0]:
             os.read(self._reading, 100)
+
+    def forget(self) -> None:
+        """Take the first signal as answered, so that the next one is a first one again."""
+        self.count = 0

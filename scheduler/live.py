@@ -33,8 +33,8 @@ _WARNINGS = 2
 class Screen(Protocol):
     """Where a run is shown while it goes on."""
 
-    def update(self, view: RunView) -> None:
-        """Show how the run stands."""
+    def update(self, view: RunView, now: Now | None = None) -> None:
+        """Show how the run stands; ``now`` are its figures where the view comes without the rows to make them from."""
 
     def say(self, text: str) -> None:
         """Show a message to the user, once."""
@@ -46,7 +46,7 @@ class Screen(Protocol):
 class Silent:
     """Shows nothing."""
 
-    def update(self, view: RunView) -> None:
+    def update(self, view: RunView, now: Now | None = None) -> None:
         """Nothing is shown."""
 
     def say(self, text: str) -> None:
@@ -66,9 +66,9 @@ class Plain:
         self._told: set[str] = set()
         self._state = ""
 
-    def update(self, view: RunView) -> None:
+    def update(self, view: RunView, now: Now | None = None) -> None:
         """Write a line where one is due, or where the state changed."""
-        now = now_of(view)
+        now = now or now_of(view)
         for warning in now.warnings:
             if warning not in self._told:
                 self._told.add(warning)
@@ -119,9 +119,9 @@ class Terminal:
         self._live.start()
         self._said = "Ctrl-C ends the run with a summary; twice leaves at once."
 
-    def update(self, view: RunView) -> None:
+    def update(self, view: RunView, now: Now | None = None) -> None:
         """Redraw."""
-        self._live.update(picture(view, now_of(view), self._said), refresh=True)
+        self._live.update(picture(view, now or now_of(view), self._said), refresh=True)
 
     def say(self, text: str) -> None:
         """Show a message in the last line from now on."""

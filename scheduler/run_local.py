@@ -7,12 +7,8 @@ and shows what it sees. Imports that cost time are made while the children start
 from __future__ import annotations
 
 import contextlib
-import getpass
-import json
-import os
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +17,8 @@ from loads_queue.model.plan import Plan
 
 from .interrupts import Interrupts, Leave
 from .local import BROKER, SCHEDULER, LocalCluster, LocalError, run_id
-from .results import EXIT_INTERRUPTED, EXIT_USAGE, INCOMPLETE, summary
-from .results_timeline import timeline_csv
+from .result_files import deliver, results_folder, say, user
+from .results import EXIT_INTERRUPTED, INCOMPLETE, summary
 from .view import RunView
 
 if TYPE_CHECKING:
@@ -34,12 +30,6 @@ START_S = 30.0
 """How long broker and scheduler may take to start, and a job to become a run."""
 AFTER_LOSS_S = 15.0
 """How long to wait for the end of a run whose worker is gone: a lease, and some time."""
-
-
-class OutputError(Exception):
-    """The files can't be written where they should be."""
-
-    exit_code = EXIT_USAGE
 
 
 @dataclass(frozen=True)
@@ -65,12 +55,12 @@ def perform(request: RunRequest) -> int:
     slots = request.slots
     name = run_id()
     out = request.out or Path("loads-results") / name
-    with _folder(out), Interrupts() as interrupts:
+    with results_folder(out), Interrupts() as interrupts:
         try:
             with LocalCluster(slots) as cluster:
                 return _Running(request, name, out, cluster, interrupts).perform()
         except Leave:
-            _say("loads: left at once; no results were written", error=True)
+            say("loads: left at once; no results were written", error=True)
             return EXIT_INTERRUPTED
 
 
@@ -92,14 +82,14 @@ class _Running:
     def perform(self) -> int:
         """From the job to the files."""
         if not self._hand_over():
-            _say("loads: interrupted before the run began", error=True)
+            say("loads: interrupted before the run began", error=True)
             return EXIT_INTERRUPTED
         # Only now: these imports take half a second, in which the children are better served by the processor.
         from . import live, output
         from .reader import Reader
 
         if not self._await(self.cluster.scheduler_ready, "scheduler"):
-            _say("loads: interrupted before the run began", error=True)
+            say("loads: interrupted before the run began", error=True)
             return EXIT_INTERRUPTED
         screen = live.screen_for(output.console(), self.request.quiet)
         reader = Reader(self.cluster.database)
@@ -127,7 +117,7 @@ class _Running:
             "plan": self.request.document,
             "project": self.request.project,
             "files": files,
-            "owner": _user(),
+            "owner": user(),
             "workers": self.request.workers,
             "submitted_at": time.time_ns(),
         }
@@ -160,7 +150,7 @@ class _Running:
                     return view
             if view is not None and not aborted and (self.interrupts.count or self.lost_at is not None):
                 aborted = True
-                reader.request_abort(self.name, _user() if self.interrupts.count else "the loss of the worker")
+                reader.request_abort(self.name, user() if self.interrupts.count else "the loss of the worker")
                 screen.say("Ending the run; Ctrl-C once more leaves at once, without results.")
             if self._given_up(view, begun):
                 view = reader.run_view(self.name) or view
@@ -188,23 +178,9 @@ class _Running:
 
     def _finish(self, view: RunView) -> int:
         """Write the files and tell how it went."""
-        from . import output
-
         view = self._with_problems(view)
         found = summary(view, interrupted=bool(self.interrupts.count))
-        files = (self.out / "summary.json", self.out / "timeline.csv")
-        text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        written = _write(files[0], text) and _write(files[1], timeline_csv(found["timeline"]))
-        for problem in self.problems + _endings(view):
-            _say(f"loads: {problem}", error=True)
-        console = output.console()
-        with _reader_may_be_gone():
-            if self.request.quiet:
-                console.print(output.verdict_line(found), files[0] if written else "", soft_wrap=True)
-            else:
-                console.print(output.report(found, files if written else ()))
-        code: int = found["exit_code"]
-        return code if written else code or EXIT_USAGE
+        return deliver(found, self.out, self.request.quiet, (*self.problems, *_endings(view)))
 
     def _with_problems(self, view: RunView) -> RunView:
         """The run as its own parts' failures leave it: nobody aborted it, it could not be done."""
@@ -229,58 +205,3 @@ def _printable(text: str) -> str:
     from .words import clean
 
     return "\n".join(f"  {clean(line)}" for line in text.splitlines()[-15:])
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
-
-
-def _say(text: str, error: bool = False) -> None:
-    with _reader_may_be_gone():
-        stream = sys.stderr if error else sys.stdout
-        stream.write(text + "\n")
-        stream.flush()
-
-
-@contextlib.contextmanager
-def _reader_may_be_gone() -> Iterator[None]:
-    """Go on where nobody reads our output any more (``| head``): the files are the result."""
-    try:
-        yield
-    except BrokenPipeError:
-        # What is still buffered would raise again at the interpreter's end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _write(path: Path, text: str) -> bool:
-    """Write a file, whole or not at all; a failure is told and returned, since the run itself is over."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        _say(f"loads: can't write {path}: {error.strerror}", error=True)
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _folder(out: Path) -> Iterator[None]:
-    """Make the folder for the results before anything starts; where none came, take it away again."""
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if not os.access(out, os.W_OK | os.X_OK):
-            raise PermissionError(13, os.strerror(13))
-    except OSError as error:
-        raise OutputError(f"can't write results to {out}: {error.strerror}: give --out DIR") from None
-    try:
-        yield
-    finally:
-        for folder in made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
