@@ -4,7 +4,7 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 # command:package
-needs="redis-server:redis-server rabbitmq-server:rabbitmq-server openssl:openssl git:git"
+needs="redis-server:redis-server rabbitmq-server:rabbitmq-server"
 
 missing() {
   for need in $needs; do
