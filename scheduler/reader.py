@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from loads_queue.messages import Job
@@ -26,22 +26,27 @@ from . import tables
 from .cluster import Claim, Run, Shard, Worker
 from .database import open_engine
 from .jobs import read_plan
-from .takeover import load_of
 from .store import claim_from, run_from, shard_from, unpack_row, worker_from
+from .takeover import load_of
 from .view import ClaimView, EventView, RunView, StepView, WorkerView
 
 
 class Reader:
     """A database as its readers use it."""
 
-    def __init__(self, url: str) -> None:
-        self.engine = open_engine(url, read_only=True)
+    def __init__(self, database: str | Engine) -> None:
+        self.engine = open_engine(database, read_only=True) if isinstance(database, str) else database
         self._rows: dict[str, _RunRows] = {}
         self._plans: dict[str, Plan | None] = {}
 
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
+
+    def forget(self, run_id: str) -> None:
+        """Drop what is remembered of a run."""
+        self._rows.pop(run_id, None)
+        self._plans.pop(run_id, None)
 
     def run_view(self, run_id: str) -> RunView | None:
         """A run as it stands; None where the store has none of that id (yet)."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,14 +27,18 @@ from loads_queue.model.summary import Row
 from loads_queue.queue import Consumer, Delivery, Queue, QueueError, QueueMissing
 
 from . import core
-from .cluster import Cluster, Event, JobReceived, ReportReceived, SteerRequested, StopRequested, Tick
+from .cluster import Cluster, Event, JobReceived, ReportReceived, Settings, SteerRequested, StopRequested, Tick
 from .effects import Note, Publish, PutRows
 from .jobs import read_plan
+from .reader import Reader
+from .results import summary
 from .store import EpochLost, Order, Outgoing, Store
 
 TICK_S = 0.1
 EPOCH_EVERY_NS = 1_000_000_000
 RETRY_S = 1.0
+POISON = 5
+"""So many times a message may fail before it is put aside."""
 FORGET_AFTER_NS = 30_000_000_000
 """How long a finished run's claims are still known, so that workers hear the end of them."""
 
@@ -46,6 +51,7 @@ class Arrival:
 
     event: Event
     ident: str
+    queue: str
     consumer: Consumer
     delivery: Delivery
 
@@ -53,17 +59,33 @@ class Arrival:
 class Service:
     """One acting scheduler: owns the store's epoch and the queues ``jobs`` and ``reports``."""
 
-    def __init__(self, store: Store, queue: Queue, holder: str, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        queue: Queue,
+        holder: str,
+        clock: Callable[[], int],
+        settings: Settings | None = None,
+    ) -> None:
         self.store = store
         self.queue = queue
         self.holder = holder
         self.clock = clock
-        self.cluster = Cluster()
+        self.settings = settings or Settings()
+        self.cluster = Cluster(self.settings)
+        self.reader = Reader(store.engine)
         self.arrivals: gevent.queue.Queue[Arrival] = gevent.queue.Queue(maxsize=1000)
         self._stopping = False
         self._renewed_at = 0
         self._unsent: list[Outgoing] = []
         self._declared: set[str] = set()
+        self._hearing = {JOBS: True, REPORTS: True}
+        self._sending = True
+        self._singly = 0
+        """So many turns take one message each, to find the one that fails."""
+        self._failures: Counter[str] = Counter()
+        self._summarised: set[str] = set()
+        self._judged_at = 0
 
     def start(self) -> None:
         """Take the epoch, waiting for it, and read back what the store knows."""
@@ -73,17 +95,9 @@ class Service:
                 log.info("another scheduler acts on this database; waiting for it to end")
             waited = True
             gevent.sleep(RETRY_S)
-        self.cluster = Cluster(epoch=epoch)
-        self.store.load(self.cluster)
-        for run in self.cluster.runs.values():
-            self.cluster.plans[run.id] = read_plan(
-                Job(id=run.id, plan=run.document, project=run.project, env=run.env, files=run.files)
-            )
-        now = self.clock()
-        for claim in self.cluster.claims.values():
-            if claim.active:
-                claim.advanced_at = now
-        self._unsent = self.store.outgoing()
+        self._read_back(epoch)
+        for run in self.store.unsummarised():
+            self._summarise(run)
         self.queue.declare(JOBS, 20)
         self.queue.declare(REPORTS, 20)
         log.info("scheduler acts with epoch %d, %d runs at hand", epoch, len(self.cluster.runs))
@@ -110,13 +124,17 @@ class Service:
         try:
             while True:
                 try:
-                    for delivery in consumer.receive(20.0):
+                    deliveries = consumer.receive(20.0)
+                    self._hearing[name] = True
+                    for delivery in deliveries:
                         self._arrived(name, consumer, delivery)
                 except QueueError as error:
+                    self._hearing[name] = False
                     log.warning("queue %s: %s", name, error)
                     gevent.sleep(RETRY_S)
                 except DBAPIError as error:
                     # Unacknowledged, so it comes again; while nothing can be written, nothing is received either.
+                    self._hearing[name] = False
                     log.error("database: %s", error.orig)
                     gevent.sleep(RETRY_S)
         finally:
@@ -139,7 +157,7 @@ class Service:
             self.store.dead_letter(name, self.clock(), error.reason, delivery.body)
             consumer.ack([delivery])
             return
-        self.arrivals.put(Arrival(event, decoded.id, consumer, delivery))
+        self.arrivals.put(Arrival(event, decoded.id, name, consumer, delivery))
 
     def _turn(self) -> None:
         """Wait for events or the next tick, decide, commit, publish, acknowledge."""
@@ -154,17 +172,27 @@ class Service:
             gevent.sleep(RETRY_S)
             self._reload()
             return
+        except EpochLost:
+            raise
+        except Exception as error:
+            if not arrived:
+                raise
+            log.exception("a message could not be taken in")
+            self._reload()
+            self._suspect(arrived, error)
+            return
         for arrival in arrived:
             self._acknowledge(arrival)
-        self._forget(now)
+        self._after(now)
 
     def _take(self, arrived: list[Arrival], now: int) -> None:
         """Decide about what arrived, in one transaction."""
         if now - self._renewed_at >= EPOCH_EVERY_NS:
             self.store.renew_epoch(self.cluster.epoch, now)
             self._renewed_at = now
-        events: list[Event] = [Tick()]
-        jobs = []
+        healthy = all(self._hearing.values()) and self._sending and self.arrivals.empty()
+        events: list[Event] = [Tick(healthy)]
+        jobs: list[str] = []
         for arrival in arrived:
             if isinstance(arrival.event, JobReceived):
                 ident = f"job.{arrival.event.job.id}"
@@ -173,11 +201,31 @@ class Service:
                 jobs.append(ident)
             events.append(arrival.event)
         orders = self.store.orders()
-        events += [event for order in orders for event in self._ordered(order, jobs)]
-        self._commit(core.step(self.cluster, events, now, read_plan), jobs, [order.id for order in orders], now)
+        taken = []
+        for order in orders:
+            found = self._ordered(order, jobs)
+            events += found or ()
+            if found is not None:
+                taken.append(order.id)
+        self._commit(core.step(self.cluster, events, now, read_plan), jobs, taken, now)
 
-    def _ordered(self, order: Order, jobs: list[str]) -> list[Event]:
-        """What somebody asked for, as events; ``jobs`` takes the ids of jobs received."""
+    def _suspect(self, arrived: list[Arrival], error: Exception) -> None:
+        """A message that fails again and again is put aside, so that it stops neither itself nor the others."""
+        if len(arrived) > 1:
+            self._singly = len(arrived)
+        for arrival in arrived:
+            if len(arrived) == 1:
+                self._failures[arrival.ident] += 1
+            if self._failures[arrival.ident] < POISON:
+                self.arrivals.put(arrival)
+                continue
+            del self._failures[arrival.ident]
+            name, body = arrival.queue, arrival.delivery.body
+            self.store.dead_letter(name, self.clock(), f"failed {POISON} times: {error!r}"[:500], body)
+            self._acknowledge(arrival)
+
+    def _ordered(self, order: Order, jobs: list[str]) -> list[Event] | None:
+        """What somebody asked for, as events; None where it must wait. ``jobs`` takes the ids of jobs received."""
         args = order.args
         if order.action == "submit":
             job = Job(**args["job"])
@@ -191,14 +239,43 @@ class Service:
         if order.action in ("pause", "resume", "adjust"):
             factor = str(args.get("factor", ""))
             return [SteerRequested(order.run, order.who, order.action, args.get("step"), factor)]
-        log.warning("an order that this version does not know: %s", order.action, extra={"run": order.run})
+        if order.action == "delete":
+            run = self.cluster.runs.get(order.run)
+            if run is not None and run.state is not RunState.FINISHED:
+                return None if run.stop_at is not None else [StopRequested(order.run, order.who, at_once=True)]
+            if run is not None:
+                self.cluster.forget_run(order.run)
+            self.store.purge(order.run)
+        elif order.action in ("requeue", "discard"):
+            self._revive(int(args["id"]), order.action == "requeue")
+        else:
+            log.warning("an order that this version does not know: %s", order.action, extra={"run": order.run})
         return []
+
+    def _revive(self, ident: int, requeue: bool) -> None:
+        """Send a dead letter once more, or forget it."""
+        letter = self.reader.dead_letter(ident)
+        if letter is None:
+            return
+        if requeue:
+            body = letter["body"]
+            try:
+                # Its time is now: it is a person's word that it is still meant.
+                decoded = codec.decode(body, letter["queue"])
+                body = codec.encode(decoded.message, letter["queue"], self.clock())
+            except codec.DecodeError:
+                log.info("dead letter %d still can't be read; it is sent as it is", ident)
+            self.queue.send(letter["queue"], [body])
+        self.store.bury(ident)
 
     def _gather(self) -> list[Arrival]:
         try:
             arrived = [self.arrivals.get(timeout=TICK_S)]
         except gevent.queue.Empty:
             return []
+        if self._singly:
+            self._singly -= 1
+            return arrived
         while len(arrived) < 500:
             try:
                 arrived.append(self.arrivals.get_nowait())
@@ -225,7 +302,9 @@ class Service:
             for message in self._unsent:
                 self._send(message)
                 done.append(message)
+            self._sending = True
         except QueueError as error:
+            self._sending = False
             log.warning("publishing: %s", error)
         if done:
             self.store.sent(done)
@@ -247,19 +326,38 @@ class Service:
         except QueueError as error:
             log.warning("acknowledging: %s (it comes again and changes nothing)", error)
 
-    def _forget(self, now: int) -> None:
+    def _after(self, now: int) -> None:
+        """What follows a decision: summaries of runs that became final, and memory given back."""
+        for run in self.cluster.runs.values():
+            if run.state is RunState.FINISHED and run.id not in self._summarised:
+                self._summarise(run.id)
         for run in list(self.cluster.runs.values()):
             if run.state is RunState.FINISHED and run.ended_at is not None and now - run.ended_at > FORGET_AFTER_NS:
                 self.cluster.forget_run(run.id)
+                self.reader.forget(run.id)
+                self._summarised.discard(run.id)
+
+    def _summarise(self, run: str) -> None:
+        """Keep what a final run came to."""
+        self._summarised.add(run)
+        view = self.reader.run_view(run)
+        if view is not None:
+            found = summary(view)
+            self.store.put_summary(run, found["verdict"], found["exit_code"], found)
+
+    def _read_back(self, epoch: int) -> None:
+        """The state as the store has it; every lease has its full time again."""
+        fresh = Cluster(self.settings, epoch)
+        self.store.load(fresh)
+        for run in fresh.runs.values():
+            job = Job(id=run.id, plan=run.document, project=run.project, env=run.env, files=run.files)
+            fresh.plans[run.id] = self.cluster.plans.get(run.id) or read_plan(job)
+        self.cluster = fresh
+        self._unsent = self.store.outgoing()
 
     def _reload(self) -> None:
-        epoch = self.cluster.epoch
         try:
-            fresh = Cluster(epoch=epoch)
-            self.store.load(fresh)
-            fresh.plans = {name: plan for name, plan in self.cluster.plans.items() if name in fresh.runs}
-            self.cluster = fresh
-            self._unsent = self.store.outgoing()
+            self._read_back(self.cluster.epoch)
         except DBAPIError as error:
             log.error("database: %s", error.orig)
 

@@ -187,6 +187,34 @@ class Store:
             values = {"queue": queue, "kind": kind, "at": at, "reason": reason, "body": body}
             connection.execute(insert(tables.dead_letters).values(**values))
 
+    def bury(self, ident: int) -> None:
+        """Forget a dead letter."""
+        with self.engine.begin() as connection:
+            connection.execute(delete(tables.dead_letters).where(tables.dead_letters.c.id == ident))
+
+    def put_summary(self, run: str, verdict: str, exit_code: int, data: Mapping[str, Any]) -> None:
+        """Keep a final run's summary."""
+        values = {"run": run, "verdict": verdict, "exit_code": exit_code, "data": pack_row(data)}
+        with self.engine.begin() as connection:
+            self._upsert(connection, tables.summaries, values)
+
+    def unsummarised(self) -> list[str]:
+        """Final runs without a summary: the scheduler ended before it was written."""
+        wanted = (
+            select(tables.runs.c.id)
+            .select_from(tables.runs.outerjoin(tables.summaries, tables.runs.c.id == tables.summaries.c.run))
+            .where(tables.runs.c.state == RunState.FINISHED, tables.summaries.c.run.is_(None))
+        )
+        with self.engine.connect() as connection:
+            return list(connection.execute(wanted).scalars())
+
+    def purge(self, run: str) -> None:
+        """Forget a run and everything of it; its job's id stays known, so that a late copy does not run it again."""
+        with self.engine.begin() as connection:
+            for table in (tables.rows, tables.claims, tables.shards, tables.events, tables.summaries):
+                connection.execute(delete(table).where(table.c.run == run))
+            connection.execute(delete(tables.runs).where(tables.runs.c.id == run))
+
     def orders(self) -> list[Order]:
         """What people asked for and the scheduler has not taken up yet."""
         with self.engine.connect() as connection:
