@@ -39,7 +39,7 @@ case $action in
     ;;
   install)
     if has_uv; then
-      uv pip install --quiet --python "$folder/bin/python" "$@"
+      uv pip install --quiet --compile-bytecode --python "$folder/bin/python" "$@"
     else
       "$folder/bin/python" -c "import pip" 2>/dev/null || "$folder/bin/python" -m ensurepip >/dev/null
       "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
