@@ -6,15 +6,16 @@ only add to them.
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
 from loads_queue.model.ledger import Columns, Ledger
 from loads_queue.model.profile import OpenLoad
 from loads_queue.model.thresholds import Verdict, default_thresholds
 
+from .results_events import changes_summary, events_summary, gaps_summary, responses_outside_gaps
 from .results_series import (
     columns_summary,
+    iso_time,
     iteration_summary,
     ledger_summary,
     merged_series,
@@ -65,6 +66,9 @@ def summary(view: RunView, interrupted: bool = False) -> dict[str, Any]:
             for each in judged
         ],
         "steps": [step_summary(view, step) for step in view.steps],
+        "gaps": gaps_summary(view),
+        "changes": changes_summary(view),
+        "events": events_summary(view),
         "timeline": timeline(view),
         "notes": notes(view),
         "warnings": warnings(view),
@@ -75,6 +79,7 @@ def step_summary(view: RunView, step: StepView) -> dict[str, Any]:
     """One step's part of the summary."""
     begin, end = span_of(view, step)
     series = merged_series(step.rows)
+    outside = responses_outside_gaps(step, series)
     return {
         "name": step.name,
         "kind": step.kind,
@@ -83,7 +88,7 @@ def step_summary(view: RunView, step: StepView) -> dict[str, Any]:
         "user_seconds": user_seconds_summary(step.ledger.user_time),
         "requests": requests_summary(step.ledger.requests),
         "iteration": iteration_summary(step.rows),
-        "series": [series_summary(name, series[name], end - begin) for name in sorted(series)],
+        "series": [series_summary(name, series[name], outside[name], end - begin) for name in sorted(series)],
     }
 
 
@@ -161,12 +166,3 @@ def warnings(view: RunView) -> list[str]:
         if view.final and not settled(step.ledger):
             found.append(f"{step.name}: the ledger does not balance: a report was lost or is wrong")
     return list(dict.fromkeys(found))
-
-
-def iso_time(at: int | None) -> str | None:
-    """Unix nanoseconds as ISO 8601 in UTC, to the microsecond."""
-    if at is None:
-        return None
-    seconds, rest = divmod(at, 1_000_000_000)
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC).replace(microsecond=rest // 1000)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -5,6 +5,7 @@ Percentiles are of merged histograms, never of percentiles. Nothing here judges;
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
@@ -54,8 +55,11 @@ def error_rate(ok: int, failed: int) -> float | None:
     return failed / (ok + failed) if ok + failed else None
 
 
-def series_summary(name: str, series: Series, span_ns: int) -> dict[str, Any]:
-    """One series as the summary shows it; the most frequent errors first."""
+def series_summary(name: str, series: Series, outside_gaps: Histogram, span_ns: int) -> dict[str, Any]:
+    """One series as the summary shows it; the most frequent errors first.
+
+    ``outside_gaps`` are its response times in the seconds without a gap.
+    """
     errors = sorted(series.errors.items(), key=lambda item: (-item[1], item[0]))
     return {
         "name": name,
@@ -63,6 +67,7 @@ def series_summary(name: str, series: Series, span_ns: int) -> dict[str, Any]:
         "rate": per_second(series.attempted, span_ns),
         "error_rate": error_rate(series.ok, series.failed),
         "response": latency(series.response),
+        "response_outside_gaps": latency(outside_gaps),
         "service": latency(series.service),
         "statuses": {str(status): series.statuses[status] for status in sorted(series.statuses)},
         "errors": [{"message": message, "count": count} for message, count in errors],
@@ -134,3 +139,12 @@ def span_of(view: RunView, step: StepView) -> tuple[int, int]:
         if told or step.rows:
             ends.append(max(told) if told else (step.rows[-1].second + 1) * SECOND)
     return start, max(start, min(ends, default=start))
+
+
+def iso_time(at: int | None) -> str | None:
+    """Unix nanoseconds as ISO 8601 in UTC, to the microsecond."""
+    if at is None:
+        return None
+    seconds, rest = divmod(at, 1_000_000_000)
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC).replace(microsecond=rest // 1000)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -17,12 +17,14 @@ from loads_queue.model.ledger import SECOND, Columns
 from loads_queue.model.profile import NEVER, ClosedLoad, IterationsLoad
 from loads_queue.model.summary import Row
 
+from .results_events import gap_seconds_of
 from .results_series import LEDGER_KEYS, columns_summary, milliseconds
 from .view import RunView, StepView
 
 P50, P95, P99 = Fraction(50, 100), Fraction(95, 100), Fraction(99, 100)
 TIMELINE_KEYS = (
     "t", *LEDGER_KEYS, "began", "completed", "users_planned", "users", "lateness_p50", "p50", "p95", "p99",
+    "gap",
 )  # fmt: skip
 
 
@@ -32,15 +34,17 @@ def timeline(view: RunView) -> list[dict[str, Any]]:
     for step in view.steps:
         for row in step.rows:
             rows.setdefault(row.second, []).append(row)
-    return [_row(view, second, rows.get(second, [])) for second in range(length(view))]
+    seconds = length(view)
+    gaps = gap_seconds_of(view, seconds)
+    return [_row(view, second, rows.get(second, []), second in gaps) for second in range(seconds)]
 
 
 def timeline_csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    """The rows of ``timeline`` as CSV with a header; None is an empty field."""
+    """The rows of ``timeline`` as CSV with a header; None is an empty field, ``gap`` is true or false."""
     out = io.StringIO()
     writer = csv.DictWriter(out, TIMELINE_KEYS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({**row, "gap": str(row["gap"]).lower()} for row in rows)
     return out.getvalue()
 
 
@@ -56,7 +60,7 @@ def length(view: RunView) -> int:
     return last
 
 
-def _row(view: RunView, second: int, rows: list[Row]) -> dict[str, Any]:
+def _row(view: RunView, second: int, rows: list[Row], gap: bool) -> dict[str, Any]:
     columns = Columns()
     for step in view.steps:
         if (found := step.ledger.seconds.get(second)) is not None:
@@ -77,6 +81,7 @@ def _row(view: RunView, second: int, rows: list[Row]) -> dict[str, Any]:
         "p50": milliseconds(response.quantile(P50)),
         "p95": milliseconds(response.quantile(P95)),
         "p99": milliseconds(response.quantile(P99)),
+        "gap": gap,
     }
 
 

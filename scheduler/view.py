@@ -83,19 +83,23 @@ class ChangeView:
 
 @dataclass(frozen=True)
 class GapView:
-    """A stretch in which a shard had lost its worker and no other one had taken over."""
+    """A stretch in which a shard's load was not made; see ``gaps``."""
 
     shard: int
     worker: str
-    """The one that was lost."""
+    """The one that was lost, or kept from working."""
     attempt: int
-    """The one that was lost; the first is 1."""
+    """The worker's; the first is 1."""
     begin_ns: int
-    """In schedule time, from when nothing is known to have been done."""
+    """In schedule time, from when the worker's own account says nothing more."""
     end_ns: int | None
-    """From when another attempt owns the shard, or its load is over; None while neither is known."""
+    """From when another attempt owns the shard, or nobody shall work on it any more; None while neither is known."""
     cause: str
-    """Why it was lost: ``silent`` (nothing was heard for a lease), or as ``messages.End`` says."""
+    """``silent`` (nothing was heard for a lease), ``no_permit`` (the worker was kept from working, and went on), or
+    as ``messages.End`` says."""
+    missed: int = 0
+    lost: int = 0
+    """The shard's iterations of the seconds that the gap touches, by their columns of the ledger."""
 
 
 @dataclass(frozen=True)

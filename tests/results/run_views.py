@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 from hypothesis import strategies as st
+from loads.scheduler.gaps import shard_gaps
 from loads.scheduler.view import ClaimView, RunView, StepView
 
 from loads_queue.model.ledger import SECOND, ClaimEvidence, ShardEvidence, shard_ledger
@@ -63,6 +65,36 @@ def step_view(
     evidence = ShardEvidence("open", load.shard(0, 1), load.end_ns, claims=(claim,), over=cause is not None)
     view = ClaimView("c1", "local", 0, 1, "ended" if cause else "running", end_cause=cause)
     return StepView(name, index, "open", 1, load, rows=rows, ledger=shard_ledger(evidence), claims=(view,))
+
+
+def taken_over() -> RunView:
+    """Six seconds of 10 arrivals; the first worker is lost after 1.2 s, the second one is there from 3.5 s on."""
+    load = open_load(10, 6)
+    whole = rows_of([("ok", 500_000_000 if 10 <= arrival < 40 else 5_000_000) for arrival in range(60)])
+    kept = [rows_of([("ok", 500_000_000)] * count)[0] for count in (2, 5)]
+    first = (whole[0], replace(kept[0], second=1))
+    second = (replace(kept[1], second=3), *whole[4:])
+    dead = ClaimEvidence(
+        1,
+        0,
+        permit_until_ns=1_800_000_000,
+        bound_iterations=40,
+        next=12,
+        started=12,
+        attempted=12,
+        rows=first,
+        dead=True,
+    )
+    heir = ClaimEvidence(2, 35, next=60, started=25, attempted=25, rows=second, cause="finished")
+    evidence = ShardEvidence("open", load.shard(0, 1), load.end_ns, claims=(dead, heir), over=True)
+    claims = (
+        ClaimView("c1", "w1", 0, 1, "dead"),
+        ClaimView("c2", "w2", 0, 2, "ended", end_cause="finished"),
+    )
+    ledger = shard_ledger(evidence)
+    gaps = shard_gaps(evidence, claims, ledger, 6 * SECOND)
+    rows = (*first, *second)
+    return run_view(StepView("browse", 0, "open", 1, load, rows=rows, ledger=ledger, claims=claims, gaps=gaps))
 
 
 def run_view(*steps: StepView, **more: object) -> RunView:
