@@ -138,7 +138,7 @@ class _Part:
 def _of_iterations(part: _Part, metric: str) -> Value:
     total, columns = part.total(), part.columns()
     if metric in LATENCIES:
-        return _latency(total.iteration_response, metric, columns.dropped_in_flight + columns.interrupted)
+        return latency_value(total.iteration_response, metric, columns.dropped_in_flight + columns.interrupted)
     if metric == "rate":
         return _rate(columns.started, part.span_ns())
     return _ratio(columns.failed, columns.ok)
@@ -151,8 +151,8 @@ def _of_requests(part: _Part, source: str, metric: str, name: str | None) -> Val
         if name is None:
             infinite += part.columns().dropped_in_flight
         if source == "ok":
-            return _latency(series.response_ok, metric, 0)
-        return _latency(series.service if source == "service" else series.response, metric, infinite)
+            return latency_value(series.response_ok, metric, 0)
+        return latency_value(series.service if source == "service" else series.response, metric, infinite)
     count = series.ok if source == "ok" else series.attempted if name is not None else part.requests()
     if metric == "requests":
         return count
@@ -166,19 +166,21 @@ def _of_requests(part: _Part, source: str, metric: str, name: str | None) -> Val
 
 def _series(part: _Part, name: str | None) -> Series:
     found = Series()
-    for series in _named(part.total(), name):
+    for series in series_named(part.total(), name):
         found.add(series)
     return found
 
 
-def _named(row: Row, name: str | None) -> Iterator[Series]:
+def series_named(row: Row, name: str | None) -> Iterator[Series]:
+    """The series of that name, if there is one; None is all of them."""
     if name is None:
         yield from row.series.values()
     elif name in row.series:
         yield row.series[name]
 
 
-def _latency(histogram: Histogram, metric: str, infinite: int) -> Value:
+def latency_value(histogram: Histogram, metric: str, infinite: int) -> Value:
+    """A latency with so many infinite ones among those measured; None over nothing."""
     if histogram.count + infinite == 0:
         return None
     if metric == "min":

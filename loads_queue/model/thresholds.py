@@ -32,6 +32,7 @@ LEDGER = (
     "planned", "surplus", "started", "dropped", "dropped_in_flight", "dropped_late", "dropped_resource", "missed",
     "cancelled", "ok", "failed", "interrupted", "lost",
 )  # fmt: skip
+KNOWN_AT_THE_END = ("surplus", "missed", "cancelled", "lost")
 COUNTS = ("requests", "user_seconds", *LEDGER)
 METRICS = (*LATENCIES, "rate", *RATIOS, *COUNTS)
 SOURCES = ("iteration", "service", "ok")
@@ -176,6 +177,8 @@ def parse_abort(text: str) -> AbortWhen:
         parse(text)
         raise ThresholdError(f"for how long? end it with 'for DURATION', as in {EXAMPLE_ABORT!r}")
     threshold, duration = parse(found[1]), found[2]
+    if threshold.metric in KNOWN_AT_THE_END:
+        raise ThresholdError(f"{threshold.metric}: is known for certain at the end of a run only")
     try:
         for_ns = parse_duration(duration, unit_needed=True)
     except ValueError as error:

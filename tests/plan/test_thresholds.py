@@ -161,6 +161,8 @@ def test_what_ends_a_run_early(text: str, threshold: str, seconds: int) -> None:
         ("p95 > 3s for ever", "not a duration: 'ever'"),
         ("p95 > 3s for 10s for 10s", "not a duration"),
         ("for 10s", "not a threshold"),
+        ("lost > 0 for 10s", "lost: is known for certain at the end"),
+        ("iteration:missed > 1% for 10s", "missed: is known"),
         ("p95 > 3s for 0s", "not whole seconds"),
         ("", "not a threshold"),
         ("x" * 501, "not a condition"),
