@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from loads_queue.messages import Job
-from loads_queue.model.ledger import ACCOUNTED, ClaimEvidence, Ledger, ShardEvidence, shard_ledger
+from loads_queue.model.ledger import ACCOUNTED, SECOND, ClaimEvidence, Ledger, ShardEvidence, shard_ledger
 from loads_queue.model.plan import Plan, Step
 from loads_queue.model.problems import PlanError
 from loads_queue.model.profile import Load
@@ -23,12 +24,14 @@ from loads_queue.model.states import ClaimState, RunState, ShardState
 from loads_queue.model.summary import Row
 
 from . import tables
+from .abort import Judged, StepRows, first_held
 from .cluster import Claim, Run, Shard, Worker
 from .database import open_engine
+from .gaps import shard_gaps
 from .jobs import read_plan
 from .store import claim_from, run_from, shard_from, unpack_row, worker_from
 from .takeover import load_of
-from .view import ClaimView, EventView, RunView, StepView, WorkerView
+from .view import ChangeView, ClaimView, EventView, GapView, RunView, StepView, WorkerView
 
 
 class Reader:
@@ -58,6 +61,20 @@ class Reader:
             if self._ready():
                 raise
             return None
+
+    def abort_reason(self, run: Run, plan: Plan, now: int, judged: Judged) -> str:
+        """Why a running run's ``abort_when`` ends it now; empty where it does not. ``judged`` is kept for the run."""
+        if run.start_at is None or not plan.abort_when:
+            return ""
+        rows = self._rows.setdefault(run.id, _RunRows())
+        with self.engine.connect() as connection:
+            rows.refresh(connection, run.id)
+        steps = [
+            StepRows(step.name, load_of(run, step), step.delay_ns, rows.by_step.get(step.index, {}))
+            for step in plan.steps
+        ]
+        condition = first_held(plan.abort_when, steps, (now - run.start_at) // SECOND, judged)
+        return "" if condition is None else f"abort_when: {condition.expression}"
 
     def request_abort(self, run_id: str, who: str) -> None:
         """Leave word for the scheduler that a run is to end now."""
@@ -189,9 +206,19 @@ class Reader:
             workers=tuple(_worker(worker, claims) for worker in workers),
             thresholds=plan.thresholds if plan else (),
             warnings=tuple(dict.fromkeys(text for claim in taken for text in claim.warnings)),
-            events=tuple(EventView(row.at, row.what) for row in events),
+            events=tuple(EventView(row.at, row.what, row.who) for row in events),
+            changes=_changes(run, plan),
             now_at=time.time_ns(),
         )
+
+
+def _changes(run: Run, plan: Plan | None) -> tuple[ChangeView, ...]:
+    made = [
+        ChangeView(step.name, at, Fraction(top, bottom))
+        for step in (plan.steps if plan else ())
+        for at, top, bottom in run.changes.get(str(step.index), ())
+    ]
+    return tuple(sorted(made, key=lambda change: change.at_ns))
 
 
 class _RunRows:
@@ -233,11 +260,16 @@ def _step(
     load = load_of(run, step)
     own = [claim for claim in claims if claim.step == index]
     ledger = Ledger()
+    gaps: list[GapView] = []
+    now_ns = None if run.start_at is None else (run.ended_at or time.time_ns()) - run.start_at
     if not shards:
         shards = [Shard(run.id, index, 0, ShardState.OVER if run.stop_at is not None else ShardState.PENDING)]
     for shard in shards:
         attempts = [claim for claim in own if claim.shard == shard.index]
-        ledger.add(shard_ledger(_evidence(run, step, load, shard, len(shards), attempts, rows)))
+        evidence = _evidence(run, step, load, shard, len(shards), attempts, rows)
+        found = shard_ledger(evidence)
+        gaps += shard_gaps(evidence, [_claim(claim) for claim in attempts], found, now_ns)
+        ledger.add(found)
     return StepView(
         name=step.name,
         index=index,
@@ -249,6 +281,7 @@ def _step(
             rows.by_step.get(index, {}).get(second, Row(second)) for second in sorted(rows.by_step.get(index, {}))
         ),
         ledger=ledger,
+        gaps=tuple(gaps),
         claims=tuple(_claim(claim) for claim in own),
     )
 

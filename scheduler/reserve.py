@@ -49,7 +49,11 @@ def reserve(cluster: Cluster, run: Run, now: int) -> bool:
     there = sum(worker.slots for worker in cluster.present(now))
     shards = cut(plan, there, run.workers)
     needed = peak(plan, shards)
-    held = sum(peak(cluster.plans[other.id], other.shards) for other in cluster.runs.values() if other.state in HOLDING)
+    held = sum(
+        peak(cluster.plans[other.id], other.shards)
+        for other in cluster.runs.values()
+        if other.state in HOLDING and other.shards  # one stopped while it waited never had any
+    )
     free = max(0, there - held)
     if needed > free:
         _explain(cluster, run, now, needed, there, free)

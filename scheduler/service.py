@@ -27,6 +27,7 @@ from loads_queue.model.summary import Row
 from loads_queue.queue import Consumer, Delivery, Queue, QueueError, QueueMissing
 
 from . import core
+from .abort import Judged
 from .cluster import Cluster, Event, JobReceived, ReportReceived, Settings, SteerRequested, StopRequested, Tick
 from .effects import Note, Publish, PutRows
 from .jobs import read_plan
@@ -35,6 +36,7 @@ from .results import summary
 from .store import EpochLost, Order, Outgoing, Store
 
 TICK_S = 0.1
+JUDGE_EVERY_NS = 1_000_000_000
 EPOCH_EVERY_NS = 1_000_000_000
 RETRY_S = 1.0
 POISON = 5
@@ -85,6 +87,7 @@ class Service:
         """So many turns take one message each, to find the one that fails."""
         self._failures: Counter[str] = Counter()
         self._summarised: set[str] = set()
+        self._judged: dict[str, Judged] = {}
         self._judged_at = 0
 
     def start(self) -> None:
@@ -207,7 +210,23 @@ class Service:
             events += found or ()
             if found is not None:
                 taken.append(order.id)
+        events += self._judge(now)
         self._commit(core.step(self.cluster, events, now, read_plan), jobs, taken, now)
+
+    def _judge(self, now: int) -> list[Event]:
+        """Ends of runs whose ``abort_when`` holds, looked at once a second."""
+        if now - self._judged_at < JUDGE_EVERY_NS:
+            return []
+        self._judged_at = now
+        found: list[Event] = []
+        for run in self.cluster.runs.values():
+            plan = self.cluster.plans.get(run.id)
+            if run.state is RunState.RUNNING and plan is not None and plan.abort_when:
+                judged = self._judged.setdefault(run.id, Judged())
+                reason = self.reader.abort_reason(run, plan, now, judged)
+                if reason:
+                    found.append(StopRequested(run.id, "abort_when", reason))
+        return found
 
     def _suspect(self, arrived: list[Arrival], error: Exception) -> None:
         """A message that fails again and again is put aside, so that it stops neither itself nor the others."""
@@ -336,6 +355,7 @@ class Service:
                 self.cluster.forget_run(run.id)
                 self.reader.forget(run.id)
                 self._summarised.discard(run.id)
+                self._judged.pop(run.id, None)
 
     def _summarise(self, run: str) -> None:
         """Keep what a final run came to."""
@@ -380,9 +400,10 @@ def serve(
     now: Callable[[], int],
     ready: Callable[[], None],
     stop: gevent.event.Event,
+    settings: Settings | None = None,
 ) -> None:
     """Act as the scheduler until ``stop`` is set; ``ready`` is called once it acts."""
-    service = Service(store, queue, holder, now)
+    service = Service(store, queue, holder, now, settings)
     start = gevent.spawn(service.start)
     gevent.wait([start, stop], count=1)
     if not start.ready():
