@@ -39,4 +39,12 @@ class Note:
     who: str = ""
 
 
-Command = Publish | PutRows | Note
+@dataclass(frozen=True, slots=True)
+class PutFile:
+    """Have the file store hold these bytes, before any message that names their SHA-256 is published."""
+
+    digest: str
+    data: bytes
+
+
+Command = Publish | PutRows | Note | PutFile

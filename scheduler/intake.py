@@ -163,6 +163,13 @@ def _take_known(
 ) -> list[Command]:
     """What a Report says of a claim that was granted."""
     commands: list[Command] = []
+    if cluster.runs[claim.run].state is RunState.FINISHED:
+        # Final is final: what comes after it is told, not counted.
+        if said.rows and sequence > claim.sequence:
+            claim.sequence = sequence
+            note = f"{_named(cluster, claim)}: a report of {worker.name}'s came after the run was final; not counted"
+            commands.append(Note(claim.run, at, note))
+        return commands
     if said.rows:
         commands.append(PutRows(claim.run, claim.step, claim.shard, claim.id, sequence, tuple(said.rows)))
     if sequence > claim.sequence:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import Counter
+
 from loads_queue.messages import LoadStep, steps_queue
 from loads_queue.model.plan import Plan, Step
 from loads_queue.model.profile import to_wire
@@ -9,9 +13,13 @@ from loads_queue.model.shard import share
 from loads_queue.model.states import SHARD_STATES, RunState, ShardEvent, ShardState, after
 
 from .cluster import Cluster, Run, Shard
-from .effects import Command, Publish
+from .effects import Command, Publish, PutFile
 from .takeover import close, past_end
 
+ANY = "any"
+"""The region that every worker is in."""
+MOST_SPEC = 64 * 1024
+"""The most bytes of a spec that an offer carries itself."""
 HOLDING = (RunState.STARTING, RunState.RUNNING, RunState.STOPPING)
 """The states in which a run's slots are its own."""
 
@@ -29,13 +37,19 @@ def held_until(step: Step) -> int | None:
     return step.delay_ns + min(ends) if ends else None
 
 
-def peak(plan: Plan, shards: tuple[int, ...]) -> int:
-    """The most slots that a run holds at once."""
-    spans = [(offered_from(plan, step), held_until(step), shards[step.index]) for step in plan.steps]
-    return max(
-        sum(count for begin, end, count in spans if begin <= moment and (end is None or moment < end))
-        for moment, _, _ in spans
-    )
+def peak(plan: Plan, shards: tuple[int, ...]) -> Counter[str]:
+    """The most slots that a run holds at once, by region; under ``any``, in all."""
+    spans = [(offered_from(plan, step), held_until(step), step) for step in plan.steps]
+    most: Counter[str] = Counter()
+    for moment, _, _ in spans:
+        at_once: Counter[str] = Counter()
+        for begin, end, step in spans:
+            if begin <= moment and (end is None or moment < end):
+                at_once[ANY] += shards[step.index]
+                if step.region != ANY:
+                    at_once[step.region] += shards[step.index]
+        most |= at_once
+    return most
 
 
 def cut(plan: Plan, slots: int, workers: int | None) -> tuple[int, ...]:
@@ -46,18 +60,22 @@ def cut(plan: Plan, slots: int, workers: int | None) -> tuple[int, ...]:
 def reserve(cluster: Cluster, run: Run, now: int) -> bool:
     """Reserve the slots of a waiting run's peak; False, with the reason on the run, where they aren't free."""
     plan = cluster.plans[run.id]
-    there = sum(worker.slots for worker in cluster.present(now))
-    shards = cut(plan, there, run.workers)
+    there: Counter[str] = Counter()
+    for worker in cluster.present(now):
+        there[ANY] += worker.slots
+        if worker.hello is not None and worker.hello.region != ANY:
+            there[worker.hello.region] += worker.slots
+    shards = cut(plan, there[ANY], run.workers)
     needed = peak(plan, shards)
-    held = sum(
-        peak(cluster.plans[other.id], other.shards)
-        for other in cluster.runs.values()
-        if other.state in HOLDING and other.shards  # one stopped while it waited never had any
-    )
-    free = max(0, there - held)
-    if needed > free:
-        _explain(cluster, run, now, needed, there, free)
-        return False
+    held: Counter[str] = Counter()
+    for other in cluster.runs.values():
+        if other.state in HOLDING and other.shards:  # one stopped while it waited never had any
+            held += peak(cluster.plans[other.id], other.shards)
+    for region in sorted(needed, key=lambda region: region != ANY):
+        free = max(0, there[region] - held[region])
+        if needed[region] > free:
+            _explain(cluster, run, now, region, needed[region], there[region], free)
+            return False
     run.shards = shards
     for step, count in enumerate(shards):
         for index in range(count):
@@ -67,17 +85,18 @@ def reserve(cluster: Cluster, run: Run, now: int) -> bool:
     return True
 
 
-def _explain(cluster: Cluster, run: Run, now: int, needed: int, there: int, free: int) -> None:
+def _explain(cluster: Cluster, run: Run, now: int, region: str, needed: int, there: int, free: int) -> None:
     """Say what a run waits for. Its ``ready_timeout`` runs only while the workers there could never be enough."""
+    where = "" if region == ANY else f" in {region}"
     if there >= needed:
-        reason = f"waiting for other runs to end: {free} of {needed} slots free"
+        reason = f"waiting for other runs to end: {free} of {needed} slots{where} free"
         run.waiting_since = None
     else:
         if run.waiting_since is None:
             run.waiting_since = now
             cluster.touch(run)
         waited = (now - run.waiting_since) // 1_000_000_000
-        reason = f"{free} of {needed} slots free after {waited}s: start more workers or lower `workers:`"
+        reason = f"{free} of {needed} slots{where} free after {waited}s: start more workers or lower `workers:`"
     if run.reason != reason:
         run.reason = reason
         cluster.touch(run)
@@ -102,7 +121,9 @@ def offer_due(cluster: Cluster, run: Run, now: int) -> list[Command]:
         shard.attempt += 1
         shard.offered_at = now
         cluster.touch(shard)
-        commands.append(Publish(steps_queue(step.region, "process"), load_step(run, plan, step, shard)))
+        offer, kept = load_step(run, plan, step, shard)
+        commands += kept
+        commands.append(Publish(steps_queue(step.region, "process"), offer))
     return commands
 
 
@@ -114,10 +135,13 @@ def _unclaimed(cluster: Cluster, shard: Shard, now: int) -> bool:
     return sum(worker.slots for worker in cluster.present(now)) > used
 
 
-def load_step(run: Run, plan: Plan, step: Step, shard: Shard) -> LoadStep:
-    """The offer of a shard, as a message."""
+def load_step(run: Run, plan: Plan, step: Step, shard: Shard) -> tuple[LoadStep, list[PutFile]]:
+    """The offer of a shard, as a message; a large spec travels by the file store."""
     count = run.shards[shard.step]
-    return LoadStep(
+    text = json.dumps(step.spec, separators=(",", ":"), sort_keys=True).encode()
+    large = len(text) > MOST_SPEC
+    digest = hashlib.sha256(text).hexdigest() if large else None
+    offer = LoadStep(
         id=f"{run.id}.{shard.step}.{shard.index}.{shard.attempt}",
         run=run.id,
         step=step.name,
@@ -129,7 +153,8 @@ def load_step(run: Run, plan: Plan, step: Step, shard: Shard) -> LoadStep:
         slot_kind="process",
         region=step.region,
         engine=step.engine,
-        spec=step.spec,
+        spec=None if large else step.spec,
+        spec_digest=digest,
         load=to_wire(step.load),
         env=step.env,
         files={name: run.files[name] for name in step.files},
@@ -144,3 +169,4 @@ def load_step(run: Run, plan: Plan, step: Step, shard: Shard) -> LoadStep:
         plan=run.plan_name,
         owner=run.owner,
     )
+    return offer, [PutFile(digest, text)] if digest is not None else []

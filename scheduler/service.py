@@ -21,6 +21,7 @@ import gevent.queue
 from sqlalchemy.exc import DBAPIError
 
 from loads_queue import codec
+from loads_queue.files import FileStore, FileStoreError
 from loads_queue.messages import JOBS, REPORTS, Job, Report
 from loads_queue.model.states import RunState
 from loads_queue.model.summary import Row
@@ -29,7 +30,7 @@ from loads_queue.queue import Consumer, Delivery, Queue, QueueError, QueueMissin
 from . import core
 from .abort import Judged
 from .cluster import Cluster, Event, JobReceived, ReportReceived, Settings, SteerRequested, StopRequested, Tick
-from .effects import Note, Publish, PutRows
+from .effects import Note, Publish, PutFile, PutRows
 from .jobs import read_plan
 from .reader import Reader
 from .results import summary
@@ -68,12 +69,14 @@ class Service:
         holder: str,
         clock: Callable[[], int],
         settings: Settings | None = None,
+        files: FileStore | None = None,
     ) -> None:
         self.store = store
         self.queue = queue
         self.holder = holder
         self.clock = clock
         self.settings = settings or Settings()
+        self.files = files
         self.cluster = Cluster(self.settings)
         self.reader = Reader(store.engine)
         self.arrivals: gevent.queue.Queue[Arrival] = gevent.queue.Queue(maxsize=1000)
@@ -306,6 +309,9 @@ class Service:
         messages = [
             (each.queue, codec.encode(each.message, each.queue, now)) for each in commands if isinstance(each, Publish)
         ]
+        for each in commands:
+            if isinstance(each, PutFile):
+                self._keep(each)
         notes = [each for each in commands if isinstance(each, Note)]
         rows = [each for each in commands if isinstance(each, PutRows)]
         if not (messages or notes or rows or received or orders or self.cluster.changed):
@@ -313,6 +319,11 @@ class Service:
         self._unsent += self.store.commit(self.cluster, notes, rows, messages, received, orders, now)
         for note in notes:
             log.info("%s", note.what, extra={"run": note.run})
+
+    def _keep(self, file: PutFile) -> None:
+        if self.files is None:
+            raise FileStoreError("a large spec needs a file store: start the scheduler with --files DIR")
+        self.files.put(file.data, file.digest)
 
     def _publish(self) -> None:
         """Send what the outbox holds; what fails is tried again at the next turn."""
@@ -401,9 +412,10 @@ def serve(
     ready: Callable[[], None],
     stop: gevent.event.Event,
     settings: Settings | None = None,
+    files: FileStore | None = None,
 ) -> None:
     """Act as the scheduler until ``stop`` is set; ``ready`` is called once it acts."""
-    service = Service(store, queue, holder, now, settings)
+    service = Service(store, queue, holder, now, settings, files)
     start = gevent.spawn(service.start)
     gevent.wait([start, stop], count=1)
     if not start.ready():

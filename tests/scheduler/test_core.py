@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from loads.scheduler import core
 from loads.scheduler.cluster import Cluster, JobReceived, ReportReceived, SteerRequested, StopRequested, Tick
-from loads.scheduler.effects import Note, Publish, PutRows
+from loads.scheduler.effects import Note, Publish, PutFile, PutRows
 from loads.scheduler.jobs import read_plan
 
 from loads_queue.messages import ClaimReport, Clock, Control, End, Hello, Job, LoadStep, Report, Totals
@@ -28,6 +30,7 @@ class Bench:
         self.controls: dict[str, Control] = {}
         self.notes: list[str] = []
         self.rows: list[PutRows] = []
+        self.files: dict[str, bytes] = {}
         self.sequences: dict[str, int] = {}
 
     def step(self, *events: Any) -> None:
@@ -36,6 +39,8 @@ class Bench:
                 self.notes.append(command.what)
             elif isinstance(command, PutRows):
                 self.rows.append(command)
+            elif isinstance(command, PutFile):
+                self.files[command.digest] = command.data
             elif isinstance(command, Publish) and isinstance(command.message, LoadStep):
                 self.offers.append(command.message)
             elif isinstance(command, Publish) and isinstance(command.message, Control):
@@ -510,3 +515,45 @@ def test_a_report_of_a_former_life_is_ignored(bench: Bench) -> None:
     assert bench.cluster.workers["a"].incarnation == "second"
     bench.report("a", sequence=9)
     assert bench.cluster.workers["a"].incarnation == "second"
+
+
+def test_a_step_of_a_region_needs_its_workers(bench: Bench) -> None:
+    plan = simple(1)
+    plan["steps"][0]["region"] = "eu-west-1"
+    bench.report("a", slots=4)
+    bench.job(plan)
+    bench.tick(2)
+    assert bench.run().reason == "0 of 1 slots in eu-west-1 free after 2s: start more workers or lower `workers:`"
+    bench.report("b", slots=1, hello=Hello("1", "b", 1, region="eu-west-1"))
+    assert [offer.region for offer in bench.offers] == ["eu-west-1"]
+
+
+def test_a_large_spec_travels_by_the_file_store(bench: Bench) -> None:
+    plan = simple(2)
+    plan["steps"][0]["http"] = {"base_url": "http://127.0.0.1:9", "do": [{"get": f"/{n}"} for n in range(900)]}
+    bench.report("a")
+    bench.job(plan)
+    first, second = bench.offers
+    assert first.spec is None and first.spec_digest == second.spec_digest
+    data = bench.files[first.spec_digest or ""]
+    assert hashlib.sha256(data).hexdigest() == first.spec_digest
+    assert len(json.loads(data)["do"]) == 900
+
+
+def test_what_comes_after_the_end_is_told_and_not_counted(bench: Bench) -> None:
+    offers = granted(bench)
+    end = End("finished", at_ns=4 * SECOND)
+    bench.report("a", said(offers[0], "ca", "ended", end=end))
+    bench.report("b", said(offers[1], "cb", "ended", end=end))
+    assert bench.run().state is RunState.FINISHED
+    late = said(offers[0], "ca", "ended", end=end, rows=({"second": 3, "started": 1, "ok": 1},))
+    bench.report("a", late)
+    assert bench.rows == [] and "came after the run was final" in bench.notes[-1]
+
+
+def test_a_run_that_was_stopped_while_it_waited_holds_nothing(bench: Bench) -> None:
+    bench.job(simple(3), id="r1")
+    bench.step(StopRequested("r1", "ann"))
+    bench.report("a", slots=2)
+    bench.job(simple(2), id="r2")
+    assert len(bench.offers) == 2
