@@ -66,8 +66,13 @@ def start(state: AgentState, claim: Claim, now: Moment) -> Iterator[Command]:
     claim.start = state.clock.boot_of(order.start_at, now)
     claim.snapshot = claim.heard = now.boot
     state.urgent = True
-    line: dict[str, Any] = {"type": "start", "at": claim.start, "first": order.first}
-    yield SendToEngine(claim.id, line)
+    yield SendToEngine(claim.id, {
+        "type": "start",
+        "at": claim.start,
+        "first": order.first,
+        "turns": list(order.turns) or None,
+        "changes": [list(change) for change in order.changes],
+    })  # fmt: skip
     yield log(claim, "info", f"starts in {(claim.start - now.boot) / SECOND:.3f} s")
 
 
@@ -212,7 +217,8 @@ def _adjust(state: AgentState, claim: Claim, order: ClaimOrder, now: Moment) -> 
         yield log(claim, "error", f"a change of the load can't be used: {error}")
         return
     state.urgent = True
-    yield SendToEngine(claim.id, {"type": "adjust", "changes": [list(change) for change in order.changes]})
+    if claim.schedule_began:  # Before that the start will say it.
+        yield SendToEngine(claim.id, {"type": "adjust", "changes": [list(change) for change in order.changes]})
 
 
 def _stop_idle(state: AgentState, claim: Claim, cause: str, detail: str) -> Iterator[Command]:
@@ -240,11 +246,7 @@ def _snapshot(state: AgentState, claim: Claim, line: Mapping[str, Any], now: Mom
     if number <= claim.engine_snapshot:
         raise ValueError(f"snapshot {number} after {claim.engine_snapshot}")
     rows = {_count(row["second"], "second"): row for row in line["rows"]}
-    totals = Totals(**{
-        name: _count(value, name)
-        for name, value in line["totals"].items()
-        if name in _TOTALS and not (value is None and name in _MAY_BE_NONE)
-    })  # fmt: skip
+    totals = _totals(line["totals"])
     at = _count(line["at"], "at")
     claim.engine_snapshot = number
     if claim.schedule_began:
@@ -259,6 +261,15 @@ def _snapshot(state: AgentState, claim: Claim, line: Mapping[str, Any], now: Mom
     hungry = line.get("hungry") is True
     claim.progress.add(at, totals, hungry)
     state.urgent = state.urgent or hungry
+
+
+def _totals(said: Mapping[str, Any]) -> Totals:
+    known = {name: value for name, value in said.items() if name in _TOTALS}
+    turns = known.pop("turns", None)
+    counts = {
+        name: _count(value, name) for name, value in known.items() if not (value is None and name in _MAY_BE_NONE)
+    }
+    return Totals(**counts, turns=None if turns is None else tuple(_count(each, "turns") for each in turns))
 
 
 def _said_end(state: AgentState, claim: Claim, line: Mapping[str, Any], now: Moment) -> Iterator[Command]:

@@ -122,7 +122,7 @@ def _permit(state: AgentState, claim: Claim, now: Moment) -> Permit:
     if claim.state is not ClaimState.RUNNING or claim.refused or claim.start is None or claim.bounds is None:
         return claim.stated
     until = claim.snapshot + state.lease_ttl - SECOND
-    first = claim.order.first if claim.order else 0
+    first = max(claim.order.turns, default=claim.order.first) if claim.order else 0
     bounds = claim.bounds.after(
         now.boot - claim.start, first, claim.totals, claim.progress, claim.requests_per_pass, claim.stated
     )

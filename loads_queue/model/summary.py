@@ -103,7 +103,8 @@ class Row:
     ``missed`` are arrivals that the engine passed over because they fell due without a permit, ``surplus`` those it
     started beyond a change of the profile that it had not heard of; ``held_ns`` is the
     planned user-time (in user-nanoseconds) that the engine covered, ``missed_user_ns`` what it passed over without a
-    permit; ``users`` the most users active at once.
+    permit or before it had heard of a change, ``surplus_user_ns`` what it held beyond a change that it had not heard
+    of (none of it is in ``held_ns``); ``users`` the most users active at once.
     """
 
     second: int = 0
@@ -121,6 +122,7 @@ class Row:
     completed: int = 0
     held_ns: int = 0
     missed_user_ns: int = 0
+    surplus_user_ns: int = 0
     users: int = 0
     lateness: Histogram = field(default_factory=Histogram)
     iteration_response: Histogram = field(default_factory=Histogram)
@@ -168,7 +170,7 @@ SERIES_COUNTS = (
 SERIES_HISTOGRAMS = ("response_ok", "response_failed", "service")
 ROW_COUNTS = (
     "started", "dropped_in_flight", "dropped_late", "dropped_resource", "missed", "surplus", "ok", "failed",
-    "interrupted", "in_flight", "began", "completed", "held_ns", "missed_user_ns", "users",
+    "interrupted", "in_flight", "began", "completed", "held_ns", "missed_user_ns", "surplus_user_ns", "users",
 )  # fmt: skip
 ROW_HISTOGRAMS = ("lateness", "iteration_response", "iteration_service")
 

@@ -17,7 +17,7 @@ def test_the_start_is_told_once_by_the_hosts_own_clock() -> None:
     world = World(ahead=-3 * SECOND)
     world.running(start_after=700 * MS)
     at = world.now + 700 * MS
-    assert world.lines(kind="start") == [{"type": "start", "at": at, "first": 0}]
+    assert world.lines(kind="start") == [{"type": "start", "at": at, "first": 0, "turns": None, "changes": []}]
     world.control(world.order(action="run", start_at=world.start_at(900 * MS)))
     assert len(world.lines(kind="start")) == 1
 

@@ -120,9 +120,9 @@ class EngineProcess:
         }  # fmt: skip
         self.send(**line)
 
-    def start(self, after_s: float = 0.05, first: int = 0) -> None:
+    def start(self, after_s: float = 0.05, first: int = 0, **more: Any) -> None:
         self.base = boottime() + int(after_s * SECOND)
-        self.send(type="start", at=self.base, first=first)
+        self.send(type="start", at=self.base, first=first, **more)
 
     def permit(self, until: int = FOREVER, iterations: int = FOREVER, requests: int = FOREVER) -> None:
         self.send(type="permit", until=until, iterations=iterations, requests=requests)

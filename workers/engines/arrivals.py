@@ -1,7 +1,9 @@
 """The open model: iterations start when the profile says so, whatever became of the ones before.
 
 Every arrival that the shard owns is decided about exactly once, in order: started, dropped (with the cause) or
-missed. What fell due without a permit is missed, and never caught up in a burst.
+missed. What fell due without a permit is missed, and never caught up in a burst. A change of the profile that is heard
+of after its time cannot undo anything: what was started beyond it is surplus, what was not is missed, and the numbers
+go on where the changed profile says.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from .cookies import CookieJar
 from .datafile import Exhausted
 from .errors import Resource
 from .pacer import Alarm
-from .recorder import SECOND
+from .recorder import ARCHIVED_SECONDS, SECOND
 from .user import User
 from .variables import Visit
 from .world import World
@@ -37,7 +39,9 @@ class Arrivals:
         self.next = first
         self._zero = world.base + world.order.delay_ns
         self._alarm: Alarm | None = None
+        self._first = first
         self._stopped = False
+        self._stopped_at = 0
         self._heard = heard
         self._pool = Pool(max(world.order.max_in_flight, 1))
         self._idle: list[_Rider] = []
@@ -133,14 +137,39 @@ class Arrivals:
 
     def change(self, changes: Sequence[Change]) -> None:
         """The profile has changed; changes are in its own time."""
+        before = self._shard
         self._load = self._load.changed(changes)
         self._shard = self._load.shard(self._world.order.shard, self._world.order.shards)
+        differ = set(before.load.changes) ^ set(self._load.changes)
+        if differ:
+            self._amend(before, min(change[0] for change in differ))
         if not self._stopped:
             self.tick()
 
+    def _amend(self, before: OpenShard, since: int) -> None:
+        """Hold what was decided since a time of the profile against the profile as it now stands."""
+        decided = (self._stopped_at if self._stopped else boottime_ns()) + 1 - self._zero
+        if self.next < before.planned:
+            decided = min(decided, before.due(self.next))
+        if decided <= since:
+            return
+        recorder, first, now = self._world.recorder, self._first, self._shard
+        kept = (recorder.second_of(self._zero + decided) - ARCHIVED_SECONDS) * SECOND + self._world.base - self._zero
+        low = max(since, kept)
+        while low < decided:
+            second = recorder.second_of(self._zero + low)
+            high = min(decided, self._world.base + (second + 1) * SECOND - self._zero)
+            was = max(first, before.planned_by(high)) - max(first, before.planned_by(low))
+            planned = max(first, now.planned_by(high)) - max(first, now.planned_by(low))
+            if was != planned:
+                recorder.replan(second, was - planned)
+            low = high
+        self.next = max(first, now.planned_by(decided))
+
     def stop(self) -> None:
         """Nothing starts any more."""
-        self._stopped = True
+        if not self._stopped:
+            self._stopped, self._stopped_at = True, boottime_ns()
         if self._alarm is not None:
             self._alarm.cancel()
 
@@ -156,7 +185,7 @@ class Arrivals:
             second = min(second, self._world.recorder.second_of(self._zero + self._shard.due(self.next)))
         return second
 
-    def totals(self) -> dict[str, int | None]:
+    def totals(self) -> dict[str, Any]:
         """Where the shard stands."""
         return {"next": self.next, "users": 0, "remaining": 0, "held_from_ns": None, "covered_ns": 0}
 

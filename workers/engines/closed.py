@@ -1,18 +1,42 @@
-"""The closed model with a duration: users by stages, each active when the profile says so."""
+"""The closed model with a duration: users by stages, each active when the profile says so.
+
+What of the planned user-time was held stands in the rows, to the nanosecond. A change of the profile that is heard of
+after its time changes what was planned, not what was held: what was held beyond it is surplus, what was not is missed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 from loads_queue.model.profile import Change, ClosedLoad, ClosedShard
 
 from .clock import boottime_ns
 from .datafile import Exhausted
-from .recorder import SECOND
+from .recorder import ARCHIVED_SECONDS, SECOND
 from .users import UserLoop, next_due
 from .world import World
 
 Span = tuple[int, int]
+
+
+@dataclass(slots=True)
+class _Stretch:
+    """What was lived through: from when to when, by which profile, and whether there was a permit."""
+
+    start: int
+    end: int
+    shard: ClosedShard
+    permitted: bool
+
+    def split(self, planned: ClosedShard, low: int, high: int) -> tuple[int, int, int]:
+        """User-time held, missed and surplus between two times of the profile, none of a change's between them."""
+        plan = planned.user_ns(low, high)
+        held = self.shard.user_ns(low, high) if self.permitted else 0
+        return min(held, plan), max(0, plan - held), max(0, held - plan)
 
 
 class ClosedUsers:
@@ -24,12 +48,13 @@ class ClosedUsers:
         self._shard: ClosedShard = load.shard(world.order.shard, world.order.shards)
         self._zero = world.base + world.order.delay_ns
         self._counter = first
-        self._held_from = self._covered = max(heard, self._zero)
+        self._held_from = self._covered = self._begun_from = max(heard, self._zero)
         self._stopped = False
         self._active = 0
         self._version = 0
         self._loops: dict[int, UserLoop] = {}
         self._spans: dict[int, tuple[int, tuple[Span, ...]]] = {}
+        self._past: deque[_Stretch] = deque()
 
     @property
     def end_at(self) -> int:
@@ -69,7 +94,7 @@ class ClosedUsers:
                 continue
             self._enter(loop, span)
             try:
-                self._turns(loop, max(span[0], self._held_from))
+                self._turns(loop, max(span[0], self._begun_from))
             finally:
                 self._active -= 1
                 loop.leave()
@@ -139,26 +164,59 @@ class ClosedUsers:
         while self._covered < limit:
             second = recorder.second_of(self._covered)
             upto = min(limit, base + (second + 1) * SECOND)
-            recorder.hold(second, self._shard.user_ns(self._covered - self._zero, upto - self._zero), permitted)
+            held = self._shard.user_ns(self._covered - self._zero, upto - self._zero)
+            recorder.hold(second, held if permitted else 0, 0 if permitted else held)
             recorder.users(second, self._active)
+            self._remember(self._covered, upto, permitted)
             self._covered = upto
+
+    def _remember(self, start: int, end: int, permitted: bool) -> None:
+        last = self._past[-1] if self._past else None
+        if last is not None and last.shard is self._shard and last.permitted == permitted:
+            last.end = end
+        else:
+            self._past.append(_Stretch(start, end, self._shard, permitted))
+        while self._past[0].end < end - ARCHIVED_SECONDS * SECOND:
+            self._past.popleft()
 
     def change(self, changes: Sequence[Change]) -> None:
         """The profile has changed; changes are in its own time."""
-        self.cover(boottime_ns())
+        now = boottime_ns()
+        self.cover(now)
+        before = self._shard
         self._load = self._load.changed(changes)
         self._shard = self._load.shard(self._world.order.shard, self._world.order.shards)
+        self._amend(before)
         self._version += 1
         self._spans.clear()
         if self._stopped:
             return
+        self._begun_from = max(self._begun_from, now)
         self._add_users()
-        now = boottime_ns()
         for loop in list(self._loops.values()):
             span = self._span(loop.number, now)
             if loop.busy:
                 self._retire_after(loop, now if span is None or now < span[0] else span[1])
             loop.nudge()
+
+    def _amend(self, before: ClosedShard) -> None:
+        """Hold what was lived through against the profile as it now stands."""
+        recorder, zero = self._world.recorder, self._zero
+        oldest = self._covered - ARCHIVED_SECONDS * SECOND
+        for past in self._past:
+            for low, high in self._between(max(past.start, oldest), past.end, (past.shard, before, self._shard)):
+                was, now = (past.split(shard, low, high) for shard in (before, self._shard))
+                if was != now:
+                    held, missed, surplus = (new - old for old, new in zip(was, now, strict=True))
+                    recorder.hold(recorder.second_of(zero + low), held, missed, surplus)
+
+    def _between(self, start: int, end: int, shards: Sequence[ClosedShard]) -> Iterator[tuple[int, int]]:
+        """The profile's times from one to the other, cut at full seconds of the schedule and at every change."""
+        zero, base = self._zero, self._world.base
+        cuts = {at for shard in shards for at, _, _ in shard.load.changes if start < zero + at < end}
+        first = (start - base) // SECOND + 1
+        cuts.update(base + second * SECOND - zero for second in range(first, -((base - end) // SECOND)))
+        yield from pairwise(sorted({start - zero, end - zero, *cuts}))
 
     def stop(self) -> None:
         """Nothing starts any more."""
@@ -179,7 +237,7 @@ class ClosedUsers:
             return recorder.second_of(now)
         return recorder.second_of(min(now, max(self._covered, self._zero)))
 
-    def totals(self) -> dict[str, int | None]:
+    def totals(self) -> dict[str, Any]:
         """Where the shard stands."""
         base = self._world.base
         return {

@@ -1,45 +1,85 @@
-"""Users with a number of turns each, or, shared, in all: cycles of them, one after another."""
+"""Users with a number of turns each, or, shared, in all: cycles of them, one after another.
+
+Every turn that the plan counts stays planned, whatever the factor; while it is 0, nobody begins one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
-from loads_queue.model.profile import Change, Cycle, IterationsLoad, IterationsShard
+from loads_queue.model.profile import NEVER, Change, Cycle, IterationsLoad, IterationsShard
 
 from .clock import boottime_ns
 from .datafile import Exhausted
 from .users import UserLoop, next_due
 from .world import World
 
+MOST_TURNS_TOLD = 20_000
+"""Users whose turns are told one by one at a stop; of more, whoever takes over goes by the bound on all of them."""
+
 
 class CountedUsers:
-    """The turns of one shard; those below ``first`` (of each user; shared: of the shard) are others'."""
+    """The turns of one shard; those below ``first`` (of each user; shared: of the shard) are others'.
+
+    ``turns`` says it user by user instead. Raises ValueError where it is not as long as there are users.
+    """
 
     end_at = None
 
-    def __init__(self, world: World, load: IterationsLoad, first: int, heard: int) -> None:
+    def __init__(
+        self, world: World, load: IterationsLoad, first: int, heard: int, turns: Sequence[int] = (),
+        changes: Sequence[Change] = (),
+    ) -> None:  # fmt: skip
         self._world = world
         self._load = load
         self._shard: IterationsShard = load.shard(world.order.shard, world.order.shards)
-        self._zero = max(world.base + world.order.delay_ns, heard)
+        self._zero = world.base + world.order.delay_ns
+        self._begins = max(self._zero, heard)
         self._first = first
         self._cycles: list[Cycle] = list(self._shard.cycles())
-        self._owned = self._shard.planned - self._shard.planned_within(first)
-        self._decided = 0
-        self._counter = first * (1 if load.shared else max(1, self._shard.max_users))
+        self._begun: dict[int, int] = {}
+        """Turns begun of each user, those before this engine's time too; ``first`` of one that is not here."""
+        self._limit: dict[int, int] = {}
+        """Turns of each user up to the end of the present cycle."""
         self._used = first
+        self._counter = first * (1 if load.shared else max(1, self._shard.max_users))
+        self._owned = self._shard.planned - self._shard.planned_within(first)
+        if turns:
+            self._go_on_from(turns)
+        self._decided = 0
         self._stopped = False
+        self._closed = False
         self._active = 0
         self._cycle = -1
         self._taken = 0
-        self._before: dict[int, int] = {}
-        """Turns of each user in cycles before this one."""
         self._loops: list[UserLoop] = []
         self._left = 0
+        self._pauses: list[tuple[int, int]] = []
+        self._take_changes(changes)
+
+    def _go_on_from(self, turns: Sequence[int]) -> None:
+        users = self._shard.users()
+        if self._load.shared or len(turns) != len(users):
+            raise ValueError(f"turns of {len(turns)} users, where the shard has {len(users)} with turns of their own")
+        self._begun = dict(zip(users, turns, strict=True))
+        planned = self._planned_turns()
+        self._used = max(turns)
+        self._counter = sum(turns)
+        self._owned = sum(max(0, planned[user] - self._begun[user]) for user in users)
+
+    def _planned_turns(self) -> dict[int, int]:
+        """Turns of each user over all cycles."""
+        planned = dict.fromkeys(self._shard.users(), 0)
+        for cycle in self._cycles:
+            for user in cycle.users:
+                planned[user] += cycle.iterations
+        return planned
 
     def begin(self) -> None:
         """Start the first cycle when the step starts."""
-        self._world.pacer.at(self._zero, self._next_cycle)
+        self._world.pacer.at(self._begins, self._next_cycle)
 
     def _next_cycle(self) -> None:
         if self._stopped:
@@ -54,9 +94,12 @@ class CountedUsers:
             self._left = 0
             self._world.pacer.at(boottime_ns(), self._next_cycle)
             return
+        if not self._load.shared:
+            for number in cycle.users:
+                self._limit[number] = self._limit.get(number, 0) + cycle.iterations
         self._loops = [UserLoop(self._world, number, self._live) for number in cycle.users]
         for loop in list(self._loops):
-            loop.turns = self._before.get(loop.number, 0)
+            loop.turns = 0 if self._load.shared else self._begun.get(loop.number, self._first)
             loop.start()
 
     def _live(self, loop: UserLoop) -> None:
@@ -69,7 +112,6 @@ class CountedUsers:
         finally:
             self._active -= 1
             self._left -= 1
-            self._before[loop.number] = self._before.get(loop.number, 0) + cycle.iterations
         if not self._left and not self._stopped:
             if self._load.shared:
                 self._taken = sum(done.iterations for done in self._cycles[: self._cycle + 1])
@@ -81,9 +123,8 @@ class CountedUsers:
             begun = sum(done.iterations for done in self._cycles[: self._cycle])
             self._taken = max(self._taken, begun, self._first)
             return self._taken if self._taken < begun + cycle.iterations else None
-        begun = self._before.get(loop.number, 0)
-        loop.turns = max(loop.turns, self._first)
-        return loop.turns if loop.turns < begun + cycle.iterations else None
+        turn = self._begun.get(loop.number, self._first)
+        return turn if turn < self._limit[loop.number] else None
 
     def _turns(self, loop: UserLoop, cycle: Cycle) -> None:
         pace = self._load.pace_ns
@@ -93,6 +134,10 @@ class CountedUsers:
             if turn is None:
                 return
             now = boottime_ns()
+            if resumes := self._paused_until(now):
+                loop.wait(resumes)
+                free = boottime_ns()
+                continue
             due = free if pace is None else next_due(begun, pace, free)
             if due > now:
                 loop.wait(due)
@@ -107,16 +152,18 @@ class CountedUsers:
             except Exhausted:
                 self._world.exhausted()
                 return
-            self._decide(turn)
+            self._decide(loop, turn)
             loop.take_turn(due, row)
             free = boottime_ns()
 
-    def _decide(self, turn: int) -> None:
+    def _decide(self, loop: UserLoop, turn: int) -> None:
         self._counter += 1
         self._decided += 1
         self._used = max(self._used, turn + 1)
         if self._load.shared:
             self._taken = turn + 1
+        else:
+            self._begun[loop.number] = turn + 1
         self._world.ask_for_more()
 
     def settle(self) -> None:
@@ -128,7 +175,17 @@ class CountedUsers:
         recorder.users(recorder.second_of(now), self._active)
 
     def change(self, changes: Sequence[Change]) -> None:
-        """Counted turns stay as they are."""
+        """Counted turns stay as they are; only a factor of 0 has them wait."""
+        self._take_changes(changes)
+        for loop in list(self._loops):
+            loop.nudge()
+
+    def _take_changes(self, changes: Sequence[Change]) -> None:
+        bounds = pairwise([*changes, (NEVER, 1, 1)])
+        self._pauses = [(self._zero + at, self._zero + end) for (at, top, _), (end, _, _) in bounds if not top]
+
+    def _paused_until(self, now: int) -> int | None:
+        return next((end for start, end in self._pauses if start <= now < end), None)
 
     def stop(self) -> None:
         """Nothing starts any more."""
@@ -145,15 +202,22 @@ class CountedUsers:
         """The second before which nothing can be counted any more that is not under way."""
         return self._world.recorder.second_of(now)
 
-    def totals(self) -> dict[str, int | None]:
-        """Where the shard stands."""
+    def totals(self) -> dict[str, Any]:
+        """Where the shard stands; in the end, if turns are left over, how many each user has begun."""
+        remaining = self._owned - self._decided
         return {
             "next": None,
             "users": self._active,
-            "remaining": self._owned - self._decided,
+            "remaining": remaining,
             "held_from_ns": None,
             "covered_ns": 0,
+            "turns": self._begun_turns() if self._closed and remaining else None,
         }
+
+    def _begun_turns(self) -> list[int] | None:
+        if self._load.shared or self._shard.max_users > MOST_TURNS_TOLD:
+            return None
+        return [min(self._begun.get(user, self._first), most) for user, most in self._planned_turns().items()]
 
     def used(self) -> int:
         """How much of the bound on turns is used."""
@@ -161,3 +225,4 @@ class CountedUsers:
 
     def close(self) -> None:
         """Users give their own things back."""
+        self._closed = True

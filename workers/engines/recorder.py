@@ -7,6 +7,8 @@ a cap leaves over is counted under ``OTHER``. No clock here; all times are CLOCK
 
 from __future__ import annotations
 
+import json
+import zlib
 from typing import Any
 
 from loads_queue.model.summary import OTHER, Row, Series
@@ -17,6 +19,9 @@ SECOND = 1_000_000_000
 MOST_SERIES = 500
 MOST_ERRORS = 100
 MOST_CHECKS = 200
+ARCHIVED_SECONDS = 150
+"""Rows that are settled are kept packed that long: an engine may hear of a change of its profile for as long as its
+agent lets it run without a word from the scheduler, and then has to amend every second from the change on."""
 
 
 class LiveRow:
@@ -24,8 +29,8 @@ class LiveRow:
 
     __slots__ = ("dirty", "open", "row")
 
-    def __init__(self, second: int) -> None:
-        self.row = Row(second=second)
+    def __init__(self, row: Row) -> None:
+        self.row = row
         self.open = 0
         self.dirty = True
 
@@ -69,6 +74,8 @@ class Recorder:
         self._names: set[str] = set()
         self._errors: set[str] = set()
         self._checks: set[str] = set()
+        self._archive: dict[int, bytes] = {}
+        """By second, rows in which nothing is under way any more, packed."""
 
     def second_of(self, at: int) -> int:
         """The second of the schedule that a time lies in; what came before it counts as its first."""
@@ -77,15 +84,18 @@ class Recorder:
     def live(self, second: int) -> LiveRow:
         """The row of a second, made where there is none, as one that is about to change.
 
-        A row that was forgotten is never begun again, since it would replace the whole one: what still comes for it
-        (a change of the profile that was heard of far too late) counts in the first second that is kept.
+        A row that was packed is unpacked. One that was forgotten is never begun again, since it would replace the whole
+        one: what still comes for it counts in the first second that is kept.
         """
         live = self._rows.get(second)
+        if live is None and second < self._floor:
+            if second in self._archive:
+                packed = self._archive.pop(second)
+                live = self._rows[second] = LiveRow(Row.from_wire(json.loads(zlib.decompress(packed))))
+            elif second < self._floor - ARCHIVED_SECONDS:
+                return self.live(self._floor)
         if live is None:
-            second = max(second, self._floor)
-            live = self._rows.get(second)
-        if live is None:
-            live = self._rows[second] = LiveRow(second)
+            live = self._rows[second] = LiveRow(Row(second))
         live.dirty = True
         return live
 
@@ -126,18 +136,41 @@ class Recorder:
         setattr(row, column, getattr(row, column) + count)
         self.dropped += count
 
+    def replan(self, second: int, excess: int) -> None:
+        """So many arrivals more (or fewer) were decided about in a second than a change heard of late has planned.
+
+        What was passed over for want of a permit was not to be started after all; of the rest as many as were started
+        are surplus. Fewer are missed, unless an earlier change had made them surplus.
+        """
+        row = self.live(second).row
+        if excess > 0:
+            spared = min(excess, row.missed)
+            row.missed -= spared
+            surplus = min(excess - spared, row.started - row.surplus)
+            row.surplus += surplus
+            excess -= spared + surplus
+            for column in ("dropped_in_flight", "dropped_late", "dropped_resource"):
+                undone = min(excess, getattr(row, column))
+                setattr(row, column, getattr(row, column) - undone)
+                excess -= undone
+        else:
+            planned = min(-excess, row.surplus)
+            row.surplus -= planned
+            row.missed += -excess - planned
+
     def users(self, second: int, count: int) -> None:
         """So many users were active at once at some time of a second."""
         live = self._rows.get(second)
         if live is None or live.row.users < count:
             self.live(second).row.users = count
 
-    def hold(self, second: int, held_ns: int, permitted: bool) -> None:
-        """Planned user-time that was held, or passed over without a permit."""
-        if held_ns and permitted:
-            self.live(second).row.held_ns += held_ns
-        elif held_ns:
-            self.live(second).row.missed_user_ns += held_ns
+    def hold(self, second: int, held_ns: int, missed_ns: int = 0, surplus_ns: int = 0) -> None:
+        """User-time: planned and held, planned and passed over, held beyond the plan; less than 0 takes back."""
+        if held_ns or missed_ns or surplus_ns:
+            row = self.live(second).row
+            row.held_ns += held_ns
+            row.missed_user_ns += missed_ns
+            row.surplus_user_ns += surplus_ns
 
     def sent(self, x: Exchange) -> None:
         """The first byte of a request was written, at ``x.sent``."""
@@ -238,8 +271,8 @@ class Recorder:
     def take(self, settled: int) -> list[dict[str, Any]]:
         """The rows that have changed since the last call, by second.
 
-        Rows of seconds below ``settled``, in which nothing can begin any more, are forgotten once nothing of them is
-        under way.
+        Rows of seconds below ``settled``, in which nothing can begin any more, are packed once nothing of them is under
+        way, and forgotten later.
         """
         self._floor = max(self._floor, settled)
         out = []
@@ -249,11 +282,14 @@ class Recorder:
                 out.append(live.row.to_wire())
                 live.dirty = False
             if second < settled and not live.open:
-                self._forget(second)
+                self._pack(second)
+        for second in [second for second in self._archive if second < self._floor - ARCHIVED_SECONDS]:
+            del self._archive[second]
         return out
 
-    def _forget(self, second: int) -> None:
+    def _pack(self, second: int) -> None:
         live = self._rows.pop(second)
+        self._archive[second] = zlib.compress(json.dumps(live.row.to_wire()).encode(), 1)
         for name in live.row.series:
             self._series.pop((second, name), None)
         if OTHER in live.row.series:

@@ -115,6 +115,9 @@ class Session:
             return
         load, scenario, net, rows = self._parts
         order, base, heard = self._order, int(line["at"]), boottime_ns()
+        first, turns = int(line.get("first", 0)), [int(turn) for turn in line.get("turns") or ()]
+        if line.get("changes") is not None:
+            self._changes = _changes(line["changes"])
         self._world = world = World(
             hub=self._hub,
             pacer=self._pacer,
@@ -133,19 +136,19 @@ class Session:
             await_permit=self.wait,
             guard=self.guard,
         )
-        self._load = self._model(world, load, int(line.get("first", 0)), heard)
+        self._load = self._model(world, load, first, turns, heard)
         self._schedule_tick(heard)
         if order.run_max_time_ns:
             self._pacer.at(base + order.delay_ns + order.run_max_time_ns, self._max_time)
         self._load.begin()
 
-    def _model(self, world: World, load: profile.Load, first: int, heard: int) -> Load:
+    def _model(self, world: World, load: profile.Load, first: int, turns: Sequence[int], heard: int) -> Load:
         changes = self._own_changes()
         if isinstance(load, profile.OpenLoad):
             return Arrivals(world, load.changed(changes) if changes else load, first, heard)
         if isinstance(load, profile.ClosedLoad):
             return ClosedUsers(world, load.changed(changes) if changes else load, first, heard)
-        return CountedUsers(world, load, first, heard)
+        return CountedUsers(world, load, first, heard, turns, changes)
 
     def _take_permit(self, line: Mapping[str, Any]) -> None:
         if self._load is not None:
@@ -158,7 +161,7 @@ class Session:
             self._ask_for_more()
 
     def _take_adjust(self, line: Mapping[str, Any]) -> None:
-        self._changes = [(int(at), int(top), int(bottom)) for at, top, bottom in line["changes"]]
+        self._changes = _changes(line["changes"])
         if self._load is not None:
             self._load.change(self._own_changes())
 
@@ -311,7 +314,7 @@ class Session:
         self._number += 1
         self._last_snapshot = now
         rows: list[dict[str, Any]] = []
-        totals: dict[str, int | None] = {
+        totals: dict[str, Any] = {
             "next": None,
             "users": 0,
             "remaining": 0,
@@ -352,6 +355,10 @@ class Session:
         rows = self._parts[3] if self._parts is not None else None
         if rows is not None and rows.wrapped and not self._warnings:
             self._warnings.append(f"data {rows.name}: every row was used, and they began again from the first")
+
+
+def _changes(value: Any) -> list[profile.Change]:
+    return [(int(at), int(top), int(bottom)) for at, top, bottom in value]
 
 
 def _resident(otherwise_kib: int) -> int:

@@ -93,8 +93,8 @@ class Load(Protocol):
     def settled_before(self, now: int) -> int:
         """The second before which nothing can be counted any more that is not under way."""
 
-    def totals(self) -> dict[str, int | None]:
-        """``next``, ``users``, ``remaining``, ``held_from_ns``, ``covered_ns``."""
+    def totals(self) -> dict[str, Any]:
+        """``next``, ``users``, ``remaining``, ``held_from_ns``, ``covered_ns``; ``turns`` where it has any to tell."""
 
     def used(self) -> int:
         """How much of the permit's bound on iterations is used; -1 where no more is needed."""
