@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from loads_queue.queue import home_folder
+from loads_queue.settings import private_environment
 
 BROKER, SCHEDULER, WORKER = "broker", "scheduler", "worker"
 PRELOADED = {
@@ -60,7 +61,7 @@ class Child:
                     pass_fds=[reading],
                     start_new_session=True,
                     # What a child would keep for later is of this run alone: two of them don't meet.
-                    env={**os.environ, "LOADS_HOME": str(folder)},
+                    env={**private_environment(os.environ), "LOADS_HOME": str(folder)},
                 )
         finally:
             os.close(reading)

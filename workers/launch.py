@@ -1,4 +1,4 @@
-"""Wires a worker's process together: settings from the environment, signals, folder, queue, service.
+"""Wires a worker's process together: signals, folder, queue, service.
 
 The process must have been monkey-patched by gevent before this is imported.
 """
@@ -17,7 +17,6 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,13 +24,14 @@ import gevent
 from gevent.os import make_nonblocking, nb_read
 
 from loads_queue.files import FileStore
+from loads_queue.logs import configure
 from loads_queue.messages import Hello, control_queue
-from loads_queue.queue import Queue, QueueError, connect, find_broker, home_folder
+from loads_queue.queue import Queue, QueueError, connect, find_broker
+from loads_queue.settings import Settings
 
-from .agent_state import Settings
+from . import agent_state
 from .engine_pool import EnginePool
 from .engine_process import PidFiles
-from .logs import configure
 from .service import Service
 
 log = logging.getLogger("loads.worker")
@@ -45,43 +45,30 @@ class WorkerError(Exception):
         self.exit_code = exit_code
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The command's options; None is the default of each."""
-
-    broker: str | None = None
-    slots: int | None = None
-    name: str | None = None
-    region: str = "any"
-    files: Path | None = None
-    parent_fd: int | None = None
-    log_format: str = "text"
-
-
-def launch(options: Options) -> int:
+def launch(settings: Settings, parent_fd: int | None = None) -> int:
     """Be a worker until told to end; returns the exit status. Raises WorkerError and QueueError."""
-    configure(options.log_format)
-    broker = options.broker or find_broker()
+    configure(settings.log_format)
+    broker = settings.broker or find_broker(settings.home)
     if broker is None:
         raise WorkerError("no broker: give --broker URL, set LOADS_BROKER, or start `loads broker` here", 4)
     environ = dict(os.environ)
-    home = home_folder(environ)
-    name = options.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    slots = options.slots or len(os.sched_getaffinity(0))
-    hello = Hello(version("loads-cluster"), socket.gethostname(), os.getpid(), region=options.region)
-    settings = Settings(name, secrets.token_hex(8), hello, slots, lambda: secrets.token_hex(8))
+    home = settings.home
+    name = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    slots = settings.slots or len(os.sched_getaffinity(0))
+    hello = Hello(version("loads-cluster"), socket.gethostname(), os.getpid(), region=settings.region)
+    agent = agent_state.Settings(name, secrets.token_hex(8), hello, slots, lambda: secrets.token_hex(8))
     with _own_folder(home, name, broker) as folder:
         pids = PidFiles(folder / "engines")
         for pid in pids.end_leftovers():
             log.warning("ended engine process %d, which an earlier worker %s left behind", pid, name)
-        files = FileStore(options.files or home / "files")
-        queue = connect(broker)
-        service = Service(settings, queue, lambda tell: EnginePool(name, files, pids, environ, tell))
-        _listen(service, options.parent_fd)
+        files = FileStore(settings.files)
+        queue = connect(broker, prefix=settings.queue_prefix)
+        service = Service(agent, queue, lambda tell: EnginePool(name, files, pids, environ, tell))
+        _listen(service, parent_fd)
         try:
             return service.run(lambda: _ready(name, slots))
         finally:
-            if options.name is None:
+            if settings.name is None:
                 _delete_queue(queue, name)
             queue.close()
 
