@@ -172,9 +172,11 @@ class Service:
         try:
             self._take(arrived, now)
             self._publish()
-        except DBAPIError as error:
+        except (DBAPIError, FileStoreError) as error:
             # What was not committed was not acknowledged either and comes again; the state in memory is read anew.
-            log.error("database: %s; reading the state back", error.orig)
+            log.error(
+                "%s; reading the state back", f"database: {error.orig}" if isinstance(error, DBAPIError) else error
+            )
             gevent.sleep(RETRY_S)
             self._reload()
             return
