@@ -1,7 +1,7 @@
 """A run while it goes on: a view that stands still on a terminal, or a plain line every few seconds elsewhere.
 
-A screen is anything with ``update(view)`` and ``close()``; what it shows comes from ``live_data``. Names and errors
-may come from a hostile target: they are cleaned, and never read as markup.
+A screen is anything with ``update(view)`` and ``close()``; what it shows comes from ``live_data`` and ``live_lines``.
+Names and errors may come from a hostile target: they are cleaned, and never read as markup.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from rich.text import Text
 
 from loads_queue.model.states import RunState
 
-from . import words
-from .live_data import Now, now_of
-from .view import RunView, WorkerView
+from . import live_lines, words
+from .live_data import Errors, Now, now_of
+from .view import RunView
 
 PLAIN_EVERY_S = 5.0
+FOOTER = "Ctrl-C ends the run with a summary; twice leaves at once."
 _WIDTH, _LABEL = 80, 10
 _EQUATIONS = 6
-_ERRORS = 3
-_WORKERS = 1
-_WARNINGS = 2
+_ERRORS = 2
+_EVENTS = 2
+_NAMES = 32
 
 
 class Screen(Protocol):
@@ -57,27 +58,33 @@ class Silent:
 
 
 class Plain:
-    """A line every ``PLAIN_EVERY_S``, and each warning as it comes."""
+    """A line every ``PLAIN_EVERY_S``, and each warning, gap and change as it comes."""
 
     def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._write = write
         self._clock = clock
         self._next = clock() + PLAIN_EVERY_S
-        self._told: set[str] = set()
+        self._told: set[object] = set()
         self._state = ""
+        self._errors = Errors()
 
     def update(self, view: RunView, now: Now | None = None) -> None:
         """Write a line where one is due, or where the state changed."""
-        now = now or now_of(view)
+        now = now or now_of(view, self._errors)
+        for notice in live_lines.notices(view):
+            self._tell(notice.key, notice.text)
         for warning in now.warnings:
-            if warning not in self._told:
-                self._told.add(warning)
-                self._write(f"warning: {words.clean(warning, 300)}")
+            self._tell(warning, f"warning: {words.clean(warning, 300)}")
         changed = view.state != self._state and view.state not in (RunState.WAITING, RunState.STARTING)
         if self._clock() >= self._next or changed:
             self._state = view.state
             self._next = self._clock() + PLAIN_EVERY_S
             self._write(plain_line(view, now))
+
+    def _tell(self, key: object, text: str) -> None:
+        if key not in self._told:
+            self._told.add(key)
+            self._write(text)
 
     def say(self, text: str) -> None:
         """Write a line."""
@@ -91,10 +98,11 @@ def plain_line(view: RunView, now: Now) -> str:
     """How a run stands, on one line."""
     time_text = words.clock(now.elapsed_s) + (f"/{words.clock(now.length_s)}" if now.length_s is not None else "")
     total = now.ledger.total
-    parts = [f"{time_text} {view.state}"]
-    if view.state in (RunState.WAITING, RunState.STARTING):
-        return f"{parts[0]}{': ' if view.reason else ''}{words.clean(view.reason)}"
-    if not total.started:
+    parts = [f"{time_text} {view.state}{', ' if (steered := live_lines.steering(view)) else ''}{steered}"]
+    told = live_lines.standing(view)
+    if view.state in (RunState.WAITING, RunState.STARTING) or told:
+        parts[0] += f"{': ' if told else ''}{told}"
+    if view.state in (RunState.WAITING, RunState.STARTING) or not total.started:
         return parts[0]
     if any(step.kind == "open" for step in view.steps):
         parts.append(f"planned {words.rate(now.recent.planned)}/s")
@@ -114,14 +122,15 @@ def plain_line(view: RunView, now: Now) -> str:
 class Terminal:
     """A view that is redrawn in place; it fits into 24 lines of 80 columns and goes away at the end."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, footer: str) -> None:
         self._live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
         self._live.start()
-        self._said = "Ctrl-C ends the run with a summary; twice leaves at once."
+        self._said = footer
+        self._errors = Errors()
 
     def update(self, view: RunView, now: Now | None = None) -> None:
         """Redraw."""
-        self._live.update(picture(view, now or now_of(view), self._said), refresh=True)
+        self._live.update(picture(view, now or now_of(view, self._errors), self._said), refresh=True)
 
     def say(self, text: str) -> None:
         """Show a message in the last line from now on."""
@@ -140,16 +149,21 @@ def picture(view: RunView, now: Now, footer: str) -> RenderableType:
         *_folded("", words.started_equation(total)),
         *_folded("requests", words.requests_equation(requests)),
     ]
-    parts: list[RenderableType] = [_title(view), _bar(now), Text(), *_facts(view, now), Text()]
+    parts: list[RenderableType] = [_title(view), _bar(view, now), *_facts(view, now), Text()]
     parts += _padded(equations, _EQUATIONS)
     parts.append(Text())
     errors = [f"{count:>9,}  {words.clean(text)}" for text, count in now.errors[:_ERRORS]]
-    workers = [_worker(worker, view) for worker in view.workers if worker.slots][:_WORKERS]
-    warned = [words.clean(text) for text in now.warnings[-_WARNINGS:]]
+    events = [live_lines.event(view, one) for one in view.events[-_EVENTS:]]
     parts += _block("errors", errors, "red", _ERRORS)
-    parts += _block("workers", workers, "", _WORKERS)
-    parts += _block("warnings", warned, "yellow", _WARNINGS)
+    parts += _block("workers", _some(live_lines.workers(view)), "", 1)
+    parts += _block("gaps", _some(live_lines.gaps(view)), "yellow", 1)
+    parts += _block("events", events, "", _EVENTS)
+    parts += _block("warnings", [words.clean(text) for text in now.warnings[-1:]], "yellow", 1)
     return Group(*parts, Text(footer, "dim", no_wrap=True, overflow="ellipsis"))
+
+
+def _some(text: str) -> list[str]:
+    return [text] if text else []
 
 
 def _block(label: str, values: list[str], style: str, height: int) -> list[Text]:
@@ -167,16 +181,21 @@ def _line(label: str, value: str, style: str = "") -> Text:
 
 
 def _title(view: RunView) -> Table:
-    names = " / ".join(words.clean(name, 40) for name in dict.fromkeys((view.project, view.plan)) if name)
+    names = words.clean(" / ".join(name for name in dict.fromkeys((view.project, view.plan)) if name), _NAMES)
     table = Table.grid(expand=True)
     table.add_column(no_wrap=True, overflow="ellipsis")
     table.add_column(justify="right", no_wrap=True)
-    state = view.state if not view.reason else f"{view.state}: {words.clean(view.reason, 60)}"
-    table.add_row(Text(names, "bold").append(f"  {state}", "cyan"), Text(view.id, "dim"))
+    steered = live_lines.steering(view)
+    title = Text(names, "bold").append(f"  {view.state}", "cyan")
+    table.add_row(title.append(f"  {steered}" if steered else "", "yellow"), Text(words.clean(view.id, 24), "dim"))
     return table
 
 
-def _bar(now: Now) -> Table:
+def _bar(view: RunView, now: Now) -> RenderableType:
+    """How far the run is; while it isn't under way, what it waits for."""
+    told = live_lines.standing(view)
+    if told:
+        return Text(told, "yellow", no_wrap=True, overflow="ellipsis")
     table = Table.grid(expand=True, padding=(0, 1))
     table.add_column(ratio=1)
     table.add_column(justify="right", no_wrap=True)
@@ -210,18 +229,10 @@ def _folded(label: str, equation: str) -> list[Text]:
     return [_line(label if not number else "", line) for number, line in enumerate(folded)]
 
 
-def _worker(worker: WorkerView, view: RunView) -> str:
-    busy = worker.slots - worker.free
-    text = f"{words.clean(worker.name, 30)}  {busy} of {worker.slots} slots busy"
-    if worker.last_report_at is not None and view.now_at is not None:
-        text += f"  heard {max(0.0, (view.now_at - worker.last_report_at) / 1e9):.0f}s ago"
-    return text + (f"  refused: {words.clean(worker.refused)}" if worker.refused else "")
-
-
-def screen_for(console: Console, quiet: bool) -> Screen:
-    """The screen that suits where the output goes."""
+def screen_for(console: Console, quiet: bool, footer: str = FOOTER) -> Screen:
+    """The screen that suits where the output goes; ``footer`` says what Ctrl-C does."""
     if quiet:
         return Silent()
     if console.is_terminal and not console.is_dumb_terminal:
-        return Terminal(console)
+        return Terminal(console, footer)
     return Plain(lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True))

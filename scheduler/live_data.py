@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from loads_queue.model.histogram import Histogram
 from loads_queue.model.ledger import SECOND, Columns, Ledger
 from loads_queue.model.summary import Row
 
-from .results import warnings, whole_ledger
+from .results import warnings
 from .results_series import milliseconds
 from .results_timeline import P50, P95, P99, planned_users
 from .view import RunView
@@ -53,15 +53,51 @@ class Now:
     progress: float
     """0 to 1."""
     ledger: Ledger
+    """In total; it has no seconds."""
     recent: Recent
     errors: tuple[tuple[str, int], ...] = ()
     """(message, how often), the most frequent first."""
     warnings: tuple[str, ...] = ()
 
 
-def now_of(view: RunView) -> Now:
-    """The figures of a view."""
-    ledger = whole_ledger(view)
+@dataclass
+class Errors:
+    """Errors by message, added up as rows come in; a row that was amended counts as it is now.
+
+    Rows are told apart by identity: a view has the same ``Row`` again for as long as nothing about it changes.
+    """
+
+    total: Counter[str] = field(default_factory=Counter)
+    _rows: dict[tuple[int, int], Row] = field(default_factory=dict)
+
+    def take(self, view: RunView) -> None:
+        """Take in what is new in a view of the same run."""
+        for step in view.steps:
+            for row in step.rows:
+                known = self._rows.get((step.index, row.second))
+                if known is row:
+                    continue
+                if known is not None:
+                    self._count(known, -1)
+                self._count(row, 1)
+                self._rows[step.index, row.second] = row
+
+    def _count(self, row: Row, sign: int) -> None:
+        for series in row.series.values():
+            for message, count in series.errors.items():
+                self.total[message] += sign * count
+
+    def sorted(self) -> tuple[tuple[str, int], ...]:
+        """(message, how often), the most frequent first."""
+        found = ((message, count) for message, count in self.total.items() if count)
+        return tuple(sorted(found, key=lambda item: (-item[1], item[0])))
+
+
+def now_of(view: RunView, errors: Errors | None = None) -> Now:
+    """The figures of a view; whoever looks at a run again and again keeps its ``errors``, which makes it cheap."""
+    errors = errors or Errors()
+    errors.take(view)
+    ledger = _totals(view)
     elapsed_s = _elapsed_s(view)
     ends = [step.delay_ns + step.load.end_ns for step in view.steps if step.load.end_ns is not None]
     timed = bool(ends) and len(ends) == len(view.steps)
@@ -74,9 +110,19 @@ def now_of(view: RunView) -> Now:
         progress=_progress(ledger, elapsed_s, length_s),
         ledger=ledger,
         recent=_recent(view, recent),
-        errors=_errors(view),
+        errors=errors.sorted(),
         warnings=tuple(warnings(view)),
     )
+
+
+def _totals(view: RunView) -> Ledger:
+    """The ledgers of all steps, added up in total only: a long run has many seconds."""
+    found = Ledger()
+    for step in view.steps:
+        found.total.add(step.ledger.total)
+        found.requests.add(step.ledger.requests)
+        found.user_time.add(step.ledger.user_time)
+    return found
 
 
 def _elapsed_s(view: RunView) -> float:
@@ -133,12 +179,3 @@ def _within(rows: tuple[Row, ...], seconds: range) -> Iterator[Row]:
             return
         if row.second < seconds.stop:
             yield row
-
-
-def _errors(view: RunView) -> tuple[tuple[str, int], ...]:
-    found: Counter[str] = Counter()
-    for step in view.steps:
-        for row in step.rows:
-            for series in row.series.values():
-                found.update(series.errors)
-    return tuple(sorted(found.items(), key=lambda item: (-item[1], item[0])))

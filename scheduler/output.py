@@ -23,6 +23,7 @@ from . import words
 Summary = Mapping[str, Any]
 STYLES = {"passed": "bold green", "failed": "bold red", "aborted": "bold yellow", "incomplete": "bold red"}
 _MOST_ERRORS = 10
+_MOST_GAPS = 10
 _EQUATION_WIDTH = 64
 
 
@@ -35,6 +36,10 @@ def report(summary: Summary, files: tuple[Path, ...]) -> RenderableType:
     parts += [_heading("Thresholds"), _thresholds(summary), Text()]
     if errors := _errors(summary):
         parts += [_heading("Errors"), errors, Text()]
+    if summary["gaps"]:
+        parts += [_heading("Gaps"), _gaps(summary), Text()]
+    if summary["changes"]:
+        parts += [_heading("Changes"), _changes(summary), Text()]
     parts += [Text(f"warning: {words.clean(text, 500)}", "yellow") for text in summary["warnings"]]
     parts += [Text(f"note: {words.clean(text, 500)}", "dim") for text in summary["notes"]]
     if summary["warnings"] or summary["notes"]:
@@ -179,4 +184,31 @@ def _errors(summary: Summary) -> Table | None:
         table.add_row(words.count(number), Text(words.clean(message)), Text(words.clean(where, 80), "dim"))
     if len(groups) > _MOST_ERRORS:
         table.add_row("", Text(f"and {len(groups) - _MOST_ERRORS} further kinds, in summary.json", "dim"), "")
+    return table
+
+
+def _gaps(summary: Summary) -> Table:
+    """Where load was not made, the longest first; one without an end is longer than any."""
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    table.add_column(no_wrap=True)
+    shards = {step["name"]: step["workers"] for step in summary["steps"]}
+    gaps = sorted(summary["gaps"], key=lambda gap: (gap["to"] is not None, gap["from"] - (gap["to"] or 0)))
+    for gap in gaps[:_MOST_GAPS]:
+        end = "the end" if gap["to"] is None else f"{words.clock(gap['to'])} ({words.seconds(gap['to'] - gap['from'])})"
+        table.add_row(
+            Text(f"{words.clean(gap['step'], 30)} {gap['shard'] + 1}/{shards[gap['step']]}"),
+            Text(f"{words.clock(gap['from'])} to {end}", "yellow"),
+            Text(f"{words.clean(gap['worker'], 30)} {words.gap_cause(gap['cause'])}"),
+            f"{gap['missed']:,} missed, {gap['lost']:,} lost",
+        )
+    if len(gaps) > _MOST_GAPS:
+        table.add_row("", Text(f"and {len(gaps) - _MOST_GAPS} further ones, in summary.json", "dim"), "", "")
+    return table
+
+
+def _changes(summary: Summary) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for change in summary["changes"]:
+        step, begin = words.clean(change["step"], 60), words.clock(change["from"])
+        table.add_row(Text(step), f"{words.factor(change['factor'])} from {begin} on")
     return table

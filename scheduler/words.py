@@ -66,6 +66,34 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
+def seconds(number: float) -> str:
+    """A time in the schedule, or a length of it: 3.5s, 75s, 1:02:05."""
+    if number >= 600:
+        return clock(number)
+    return f"{number:.1f}s" if number < 60 and number != int(number) else f"{number:.0f}s"
+
+
+def factor(number: float) -> str:
+    """What a load was set to, in the plan's own measure."""
+    if number == 0:
+        return "paused"
+    return "as planned" if number == 1 else f"x {number:.4g}"
+
+
+CAUSES = {
+    "silent": "went silent",
+    "crashed": "its engine crashed",
+    "lapsed": "left",
+    "failed": "could not start",
+    "no_permit": "was kept from working",
+}
+
+
+def gap_cause(cause: str) -> str:
+    """Why there is a gap, as the end of a sentence about the worker."""
+    return CAUSES.get(cause) or clean(cause, 40)
+
+
 def planned_equation(columns: Columns) -> str:
     """The first equation of iterations, in numbers; surplus and what is to come only where there is any."""
     left = _terms(columns, "planned") + _terms(columns, "surplus", always=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 from loads.scheduler import live, output, words
 from loads.scheduler.live_data import now_of
 from loads.scheduler.results import summary
-from loads.scheduler.view import RunView, WorkerView
+from loads.scheduler.view import ChangeView, EventView, RunView, WorkerView
 from rich.console import Console
-from run_views import STARTED_AT, open_load, rows_of, run_view, simple, step_view
+from run_views import STARTED_AT, open_load, rows_of, run_view, simple, step_view, taken_over
 
 from loads_queue.model.ledger import SECOND, Columns, Requests
 
@@ -53,6 +54,17 @@ class TestLiveView:
         running(["ok", "failed", "interrupted", "dropped_late"] * 20, 9.5),
         running(["ok"] * 600, 61.0, warnings=("a", "b", EVIL), workers=(WorkerView(EVIL, slots=9, last_report_at=1),)),
         simple(["failed"] * 30, project=EVIL, plan=EVIL * 9),
+        replace(
+            taken_over(),
+            state="stopping",
+            reason=EVIL * 9,
+            events=tuple(EventView(STARTED_AT, EVIL * 9, EVIL) for _ in range(9)),
+            changes=(ChangeView(EVIL * 9, 90 * SECOND, Fraction(3, 2)),),
+            workers=tuple(
+                WorkerView(f"{EVIL}{number}", slots=9, refused=EVIL, last_report_at=1) for number in range(9)
+            ),
+            now_at=1,
+        ),
     )
 
     @pytest.mark.parametrize("view", VIEWS)
@@ -61,6 +73,71 @@ class TestLiveView:
         lines = drawn(live.picture(view, now_of(view), "footer"), width).splitlines()
         assert len(lines) == 21
         assert max(map(len, lines)) <= width
+
+    def test_it_tells_why_a_run_waits(self) -> None:
+        reason = "3 of 8 slots free after 30s: start more workers or lower `workers:`"
+        shown = drawn(live.picture(RunView("r1", reason=reason), now_of(RunView("r1")), "footer"))
+        assert reason in shown
+
+    def test_it_tells_how_far_a_start_is(self) -> None:
+        (step,) = running([], 0.0).steps
+        claims = (replace(step.claims[0], state="ready"), replace(step.claims[0], state="granted", shard=1))
+        view = RunView("r1", state="starting", steps=(replace(step, workers=2, claims=claims),))
+        assert "1 of 2 shards ready" in drawn(live.picture(view, now_of(view), "footer"))
+        assert "begins in 1:05" in drawn(live.picture(running([], -65.0), now_of(view), "footer"))
+
+    def test_it_tells_of_gaps(self) -> None:
+        view = taken_over()
+        shown = drawn(live.picture(view, now_of(view), "footer"))
+        assert "gaps      1: 17 missed, 6 lost; browse 1/1: w1 went silent at 0:01 for 2.3s" in shown
+        (step,) = view.steps
+        view = replace(view, steps=(replace(step, gaps=(replace(step.gaps[0], end_ns=None),)),))
+        assert "w1 went silent at 0:01\n" in re.sub(" +\n", "\n", drawn(live.picture(view, now_of(view), "footer")))
+
+    def test_it_tells_of_the_newest_events(self) -> None:
+        events = tuple(EventView(STARTED_AT + second * SECOND, f"event {second}", "ann") for second in (-2, 3, 64))
+        view = running(["ok"] * 30, 65.0, events=events)
+        shown = drawn(live.picture(view, now_of(view), "footer"))
+        assert "event -2" not in shown
+        assert re.search(r"events +0:03  event 3 \(ann\)", shown)
+        assert re.search(r"\n +1:04  event 64 \(ann\)", shown)
+
+    @pytest.mark.parametrize(
+        ("changes", "shown"),
+        [
+            ([], "running  "),
+            ([(1, "3/2")], "running  x 1.5 "),
+            ([(1, "3/2"), (3, "0")], "running  paused "),
+            ([(1, "0"), (3, "1")], "running  "),
+            ([(1, "0"), (9, "1")], "running  as planned from 0:09"),
+            ([(9, "1/3")], "running  x 0.3333 from 0:09"),
+        ],
+    )
+    def test_it_tells_what_the_load_was_set_to(self, changes: list[tuple[int, str]], shown: str) -> None:
+        made = tuple(ChangeView("browse", at * SECOND, Fraction(factor)) for at, factor in changes)
+        view = running(["ok"] * 30, 5.0, changes=made)
+        assert shown in drawn(live.picture(view, now_of(view), "footer")).splitlines()[0]
+
+    def test_a_change_of_one_step_names_it(self) -> None:
+        (step,) = running(["ok"] * 30, 5.0).steps
+        change = ChangeView("buy", 0, Fraction(0))
+        view = running(["ok"] * 30, 5.0, changes=(change,))
+        view = replace(view, steps=(step, replace(step, name="buy", index=1)))
+        assert "buy paused" in drawn(live.picture(view, now_of(view), "footer")).splitlines()[0]
+
+    def test_several_workers(self) -> None:
+        def worker(name: str, quiet: int, free: int, **more: str) -> WorkerView:
+            return WorkerView(name, slots=4, free=free, last_report_at=STARTED_AT + (60 - quiet) * SECOND, **more)
+
+        (step,) = running([], 0.0).steps
+        claims = (replace(step.claims[0], worker="w2"),)
+        view = replace(running([], 60.0), steps=(replace(step, claims=claims),))
+        known = (worker("w1", 0, 3), worker("w2", 12, 4), worker("w3", 1, 2), worker("gone", 3600, 4))
+        shown = drawn(live.picture(replace(view, workers=known), now_of(view), "footer"))
+        assert re.search(r"workers +2 here, 3 of 8 slots busy; w2 quiet for 0:12 *\n", shown)
+        refused = (*known, worker("w4", 1, 4, refused="clock is off"))
+        shown = drawn(live.picture(replace(view, workers=refused[2:]), now_of(view), "footer"))
+        assert "2 here, 2 of 8 slots busy; refused: w4: clock is off" in shown
 
     def test_big_numbers_fit(self) -> None:
         view = running(["ok"] * 90, 9.5)
@@ -130,6 +207,28 @@ class TestPlainLines:
         assert sum(line.startswith("warning: [bold red]evil") for line in lines) == 1
         assert not any("\x1b" in line or "\n" in line for line in lines)
 
+    def test_gaps_and_changes_are_told_once_each(self) -> None:
+        view = taken_over()
+        (step,) = view.steps
+        (gap,) = step.gaps
+        opened = replace(view, state="running", steps=(replace(step, gaps=(replace(gap, end_ns=None),)),))
+        later = replace(opened, steps=(replace(step, gaps=(replace(gap, begin_ns=1_500_000_000, end_ns=None),)),))
+        kept = replace(gap, cause="no_permit", begin_ns=SECOND, end_ns=4 * SECOND)
+        change = ChangeView("browse", 90 * SECOND, Fraction(0))
+        changed = replace(view, steps=(replace(step, gaps=(kept, gap)),), changes=(change,))
+        lines = [line for line in self.lines(opened, later, later, view, changed, changed) if ": " in line]
+        assert lines == [
+            "gap: browse 1/1: w1 went silent at 0:01",
+            "gap: browse 1/1: the load goes on, after 2.3s",
+            "gap: browse 1/1: w1 was kept from working at 0:01, after 3s",
+            "change: browse: paused from 1:30 on",
+        ]
+
+    def test_a_pause_is_in_the_line(self) -> None:
+        change = ChangeView("browse", SECOND, Fraction(0))
+        view = running(["ok"] * 30, 5.0, changes=(change,))
+        assert live.plain_line(view, now_of(view)).startswith("0:05/1:00 running, paused  planned")
+
     def test_where_there_is_no_terminal(self) -> None:
         assert isinstance(live.screen_for(Console(file=io.StringIO()), quiet=False), live.Plain)
         assert isinstance(live.screen_for(screen(), quiet=True), live.Silent)
@@ -177,6 +276,26 @@ class TestReport:
         rows = rows_of([("ok", 123_456_789)] * 30, name="GET /a/rather/long/path/{that}/goes/on/and/on?for=ever")
         shown = self.shown(run_view(step_view(rows, open_load())))
         assert re.search(r"GET /a/.*… +30 +10\.0/s +0% +123ms +123ms +123ms +123ms +123ms", shown)
+
+    def test_gaps_and_changes(self) -> None:
+        view = taken_over()
+        shown = self.shown(replace(view, changes=(ChangeView("browse", 90 * SECOND, Fraction(3, 2)),)))
+        assert re.search(r"Gaps\n +browse 1/1 +0:01 to 0:03 \(2.3s\) +w1 went silent +17 missed, 6 lost", shown)
+        assert re.search(r"Changes\n +browse +x 1.5 from 1:30 on", shown)
+        without = self.shown(simple(["ok"] * 10))
+        assert "Gaps" not in without
+        assert "Changes" not in without
+
+    def test_only_the_longest_gaps(self) -> None:
+        view = taken_over()
+        (step,) = view.steps
+        gaps = tuple(replace(step.gaps[0], end_ns=(2 + number) * SECOND, attempt=number) for number in range(15))
+        endless = replace(step.gaps[0], end_ns=None, worker="[b]w9")
+        shown = self.shown(replace(view, steps=(replace(step, gaps=(*gaps, endless)),)))
+        assert "and 6 further ones" in shown
+        assert re.search(r"0:01 to the end +\[b\]w9 went silent", shown)
+        assert "0:01 to 0:16 (14.8s)" in shown
+        assert "0:01 to 0:02" not in shown
 
     def test_user_time(self) -> None:
         view = simple(["ok"] * 10)
