@@ -237,6 +237,11 @@ class Cluster:
             self.renewed.pop(claim.id, None)
         self.plans.pop(run, None)
         del self.runs[run]
+        self.changed = {
+            key: thing
+            for key, thing in self.changed.items()
+            if run != getattr(thing, "run", getattr(thing, "id", None))
+        }
 
 
 @dataclass(frozen=True, slots=True)

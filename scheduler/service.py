@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import Any
 import gevent
 import gevent.event
 import gevent.queue
+from gevent import subprocess
 from sqlalchemy.exc import DBAPIError
 
 from loads_queue import codec
@@ -33,8 +35,8 @@ from .cluster import Cluster, Event, JobReceived, ReportReceived, Settings, Stee
 from .effects import Note, Publish, PutFile, PutRows
 from .jobs import read_plan
 from .reader import Reader
-from .results import summary
 from .store import EpochLost, Order, Outgoing, Store
+from .summarise import INLINE_ROWS, command, summarise
 
 TICK_S = 0.1
 JUDGE_EVERY_NS = 1_000_000_000
@@ -211,9 +213,9 @@ class Service:
         orders = self.store.orders()
         taken = []
         for order in orders:
-            found = self._ordered(order, jobs)
-            events += found or ()
-            if found is not None:
+            found, done = self._ordered(order, jobs)
+            events += found
+            if done:
                 taken.append(order.id)
         events += self._judge(now)
         self._commit(core.step(self.cluster, events, now, read_plan), jobs, taken, now)
@@ -248,33 +250,39 @@ class Service:
             self.store.dead_letter(name, self.clock(), f"failed {POISON} times: {error!r}"[:500], body)
             self._acknowledge(arrival)
 
-    def _ordered(self, order: Order, jobs: list[str]) -> list[Event] | None:
-        """What somebody asked for, as events; None where it must wait. ``jobs`` takes the ids of jobs received."""
+    def _ordered(self, order: Order, jobs: list[str]) -> tuple[list[Event], bool]:
+        """What somebody asked for, as events, and whether that is all; ``jobs`` takes the ids of jobs received."""
         args = order.args
         if order.action == "submit":
             job = Job(**args["job"])
             ident = f"job.{job.id}"
             if ident in jobs or self.store.received(ident):
-                return []
+                return [], True
             jobs.append(ident)
-            return [JobReceived(job)]
+            return [JobReceived(job)], True
         if order.action == "abort":
-            return [StopRequested(order.run, order.who, at_once=bool(args.get("terminate")))]
+            return [StopRequested(order.run, order.who, at_once=bool(args.get("terminate")))], True
         if order.action in ("pause", "resume", "adjust"):
             factor = str(args.get("factor", ""))
-            return [SteerRequested(order.run, order.who, order.action, args.get("step"), factor)]
+            return [SteerRequested(order.run, order.who, order.action, args.get("step"), factor)], True
         if order.action == "delete":
-            run = self.cluster.runs.get(order.run)
-            if run is not None and run.state is not RunState.FINISHED:
-                return None if run.stop_at is not None else [StopRequested(order.run, order.who, at_once=True)]
-            if run is not None:
-                self.cluster.forget_run(order.run)
-            self.store.purge(order.run)
-        elif order.action in ("requeue", "discard"):
+            return self._delete(order)
+        if order.action in ("requeue", "discard"):
             self._revive(int(args["id"]), order.action == "requeue")
         else:
             log.warning("an order that this version does not know: %s", order.action, extra={"run": order.run})
-        return []
+        return [], True
+
+    def _delete(self, order: Order) -> tuple[list[Event], bool]:
+        """End a run, and forget it once it is over."""
+        run = self.cluster.runs.get(order.run)
+        if run is not None and run.state is not RunState.FINISHED:
+            return [StopRequested(order.run, order.who, at_once=True)], False
+        if run is not None:
+            self.cluster.forget_run(order.run)
+        self.reader.forget(order.run)
+        self.store.purge(order.run)
+        return [], True
 
     def _revive(self, ident: int, requeue: bool) -> None:
         """Send a dead letter once more, or forget it."""
@@ -371,12 +379,19 @@ class Service:
                 self._judged.pop(run.id, None)
 
     def _summarise(self, run: str) -> None:
-        """Keep what a final run came to."""
+        """Keep what a final run came to; a run that would take long is given to a process of its own."""
         self._summarised.add(run)
-        view = self.reader.run_view(run)
-        if view is not None:
-            found = summary(view)
-            self.store.put_summary(run, found["verdict"], found["exit_code"], found)
+        if self.store.count_rows(run) <= INLINE_ROWS:
+            summarise(self.store, self.reader, run)
+        else:
+            gevent.spawn(self._summarise_apart, run)
+
+    def _summarise_apart(self, run: str) -> None:
+        environment = {**os.environ, "LOADS_DB": self.store.url}
+        done = subprocess.run(command(run), env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode:
+            # The run is final without it; the next start of a scheduler tries again.
+            log.error("no summary: %s", done.stderr.strip()[-1000:], extra={"run": run})
 
     def _read_back(self, epoch: int) -> None:
         """The state as the store has it; every lease has its full time again."""

@@ -56,6 +56,7 @@ class Store:
     """A database as the scheduler uses it."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self.engine = open_engine(url)
         self._insert = (sqlite if self.engine.dialect.name == "sqlite" else postgresql).insert
         with self.engine.connect() as connection:
@@ -197,6 +198,12 @@ class Store:
         values = {"run": run, "verdict": verdict, "exit_code": exit_code, "data": pack_row(data)}
         with self.engine.begin() as connection:
             self._upsert(connection, tables.summaries, values)
+
+    def count_rows(self, run: str) -> int:
+        """How many rows there are of a run."""
+        with self.engine.connect() as connection:
+            wanted = select(func.count()).select_from(tables.rows).where(tables.rows.c.run == run)
+            return connection.execute(wanted).scalar() or 0
 
     def unsummarised(self) -> list[str]:
         """Final runs without a summary: the scheduler ended before it was written."""

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
-from loads.scheduler import tables
+from loads.scheduler import core, tables
+from loads.scheduler.cluster import JobReceived
 from loads.scheduler.reader import Reader
 from loads.scheduler.service import Service
 from loads.scheduler.store import EpochLost, Store
@@ -180,3 +182,73 @@ def test_a_database_that_cannot_be_written_loses_nothing(url: str, monkeypatch: 
 
 def _full(*_: Any, **__: Any) -> list[Any]:
     raise OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+
+@pytest.mark.parametrize("inline_rows", [500, -1])
+def test_a_final_run_is_summarised_here_or_in_a_process_of_its_own(
+    url: str, inline_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loads.scheduler.service.INLINE_ROWS", inline_rows)
+    rig = Rig(url)
+    rig.arrive(JOBS, job(plan={"name": "wrong"}))
+    rig.turn()
+    gevent.wait(timeout=20)
+    found = Reader(url).summary("r1")
+    assert found is not None and found["run"]["id"] == "r1"
+    assert rig.store.unsummarised() == []
+    (listed,) = Reader(url).runs()
+    assert listed["exit_code"] == found["exit_code"]
+
+
+def test_a_message_that_fails_again_and_again_is_put_aside(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(url)
+    real = core.step
+
+    def poisoned(cluster: Any, events: list[Any], now: int, read: Any) -> list[Any]:
+        if any(isinstance(event, JobReceived) and event.job.id == "poison" for event in events):
+            raise RuntimeError("boom")
+        return real(cluster, events, now, read)
+
+    monkeypatch.setattr("loads.scheduler.service.core.step", poisoned)
+    bad = rig.arrive(JOBS, job("poison"))
+    good = rig.arrive(JOBS, job("good"))
+    for _ in range(20):
+        rig.turn()
+    assert {bad, good} <= set(rig.broker.acked)
+    assert rig.dead() == ["failed 5 times: RuntimeError('boom')"]
+    assert Reader(url).run_view("good") is not None and Reader(url).run_view("poison") is None
+
+
+def test_a_dead_letter_is_sent_again_or_discarded(url: str) -> None:
+    rig = Rig(url)
+    rig.arrive(JOBS, "garbage")
+    (letter,) = rig.service.reader.dead_letters()
+    rig.service.reader.order("", "requeue", {"id": letter["id"]}, "ann")
+    rig.turn()
+    assert rig.broker.sent[JOBS] == ["garbage"] and rig.dead() == []
+    rig.arrive(JOBS, "garbage")
+    (letter,) = rig.service.reader.dead_letters()
+    rig.service.reader.order("", "discard", {"id": letter["id"]}, "ann")
+    rig.turn()
+    assert rig.broker.sent[JOBS] == ["garbage"] and rig.dead() == []
+
+
+def test_a_run_is_deleted_once_it_is_over(url: str) -> None:
+    rig = Rig(url)
+    rig.arrive(JOBS, job())
+    rig.turn()
+    rig.service.reader.order("r1", "delete", {}, "ann")
+    rig.turn()
+    rig.turn()
+    assert Reader(url).run_view("r1") is None and rig.store.orders() == []
+
+
+def test_a_job_submitted_through_the_store_is_one_run_however_often(url: str) -> None:
+    rig = Rig(url)
+    args = {"job": {"id": "r1", "plan": PLAN, "owner": "ann"}}
+    rig.service.reader.order("r1", "submit", args, "ann")
+    rig.service.reader.order("r1", "submit", args, "ann")
+    rig.turn()
+    rig.service.reader.order("r1", "submit", args, "ann")
+    rig.turn()
+    assert len(Reader(url).runs()) == 1
