@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_LOAD_OPTIONS = (
+LOAD_OPTIONS = (
     click.option("--rate", metavar="R", help="Iterations started a second: 50, 300/m, 1/10s."),
     click.option("-u", "--users", metavar="N", help="Users, one iteration after another each. 10:20 is 10, then 20."),
     click.option("--for", "duration", metavar="D", help="For how long: 30s, 5m, 1h30m."),
@@ -33,7 +33,9 @@ _RUN_OPTIONS = (
 )
 
 
-def _with(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator."""
+
     def decorate(command: Command) -> Command:
         for option in reversed(options):
             command = option(command)
@@ -46,9 +48,9 @@ def _with(*options: Callable[[Command], Command]) -> Callable[[Command], Command
 @click.argument("plan", metavar="PLAN")
 @click.option("--plan", "plan_name", metavar="NAME", help="Which plan of a file with several.")
 @click.option("--set", "sets", multiple=True, metavar="K=V", help="A value for ${K} in the plan; may be repeated.")
-@_with(*_LOAD_OPTIONS)
+@with_options(*LOAD_OPTIONS)
 @click.option("--hits", metavar="N", help="Loads v1's word for --iterations; 5:10 is 5, then 10.")
-@_with(*_RUN_OPTIONS)
+@with_options(*_RUN_OPTIONS)
 def run(
     plan: str,
     plan_name: str | None,
@@ -75,7 +77,7 @@ def run(
 
     overrides = Overrides(parse_sets(sets), rate, users, duration, iterations, hits, workers)
     loaded = read(plan, plan_name, overrides)
-    _warn(loaded.warnings)
+    warn(loaded.warnings)
     files = {name: Path(path) for name, path in loaded.files.items()}
     request = RunRequest(loaded.plan, loaded.document, loaded.project, files, workers=workers, out=out, quiet=quiet)
     sys.exit(perform(request))
@@ -83,11 +85,11 @@ def run(
 
 @click.command()
 @click.argument("url")
-@_with(*_LOAD_OPTIONS)
+@with_options(*LOAD_OPTIONS)
 @click.option("--method", "-X", metavar="METHOD", help="GET, POST, ...  [default: GET, or POST with --data]")
 @click.option("--header", "-H", "headers", multiple=True, metavar="'NAME: VALUE'", help="May be repeated.")
 @click.option("--data", "-d", metavar="TEXT", help="A body, sent as it is.")
-@_with(*_RUN_OPTIONS)
+@with_options(*_RUN_OPTIONS)
 def hit(
     url: str,
     rate: str | None,
@@ -115,7 +117,7 @@ def hit(
     overrides = Overrides({}, rate, users, duration, iterations, None, workers)
     document = apply(hit_document(url, method, headers, data), overrides)
     plan = load_plan(document, check_jmespath=check_jmespath)
-    _warn(plan.warnings)
+    warn(plan.warnings)
     sys.exit(perform(RunRequest(plan, document, workers=workers, out=out, quiet=quiet)))
 
 
@@ -144,6 +146,7 @@ def _literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def _warn(warnings: tuple[Problem, ...]) -> None:
+def warn(warnings: tuple[Problem, ...]) -> None:
+    """Tell what can be run and was likely not meant."""
     for warning in warnings:
         click.echo(f"loads: warning: {warning}", err=True)
