@@ -99,8 +99,8 @@ def notices(view: RunView) -> Iterator[Notice]:
 def event(view: RunView, one: EventView) -> str:
     """An event with its time in the schedule and who asked for it."""
     at = "" if view.started_at is None or one.at < view.started_at else words.clock((one.at - view.started_at) / SECOND)
-    who = f" ({words.clean(one.who, 30)})" if one.who and one.who not in one.text else ""
-    return f"{at:>7}  {words.clean(one.text)}{who}"
+    who = f"{words.clean(one.who, 20)}: " if one.who and one.who not in one.text else ""
+    return f"{at:>5}  {who}{words.clean(one.text)}"
 
 
 def workers(view: RunView) -> str:

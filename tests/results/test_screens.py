@@ -99,8 +99,8 @@ class TestLiveView:
         view = running(["ok"] * 30, 65.0, events=events)
         shown = drawn(live.picture(view, now_of(view), "footer"))
         assert "event -2" not in shown
-        assert re.search(r"events +0:03  event 3 \(ann\)", shown)
-        assert re.search(r"\n +1:04  event 64 \(ann\)", shown)
+        assert re.search(r"events +0:03  ann: event 3", shown)
+        assert re.search(r"\n +1:04  ann: event 64", shown)
 
     @pytest.mark.parametrize(
         ("changes", "shown"),
