@@ -29,8 +29,9 @@ from .cluster import Claim, Run, Shard, Worker
 from .database import open_engine
 from .gaps import shard_gaps
 from .jobs import read_plan
-from .store import claim_from, run_from, shard_from, unpack_row, worker_from
+from .store import claim_from, run_from, shard_from, worker_from
 from .takeover import load_of
+from .upserts import unpack_row
 from .view import ChangeView, ClaimView, EventView, GapView, RunView, StepView, WorkerView
 
 

@@ -6,13 +6,11 @@
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from loads_queue.messages import Clock, End, Hello, Message, Totals
@@ -22,6 +20,7 @@ from . import tables
 from .cluster import Claim, Cluster, Refusal, Run, Shard, Worker
 from .database import open_engine
 from .effects import Note, PutRows
+from .upserts import Upserts, pack_row
 
 EPOCH_FREE_NS = 5_000_000_000
 
@@ -59,8 +58,11 @@ class Store:
         self.url = url
         self.engine = open_engine(url)
         self._insert = (sqlite if self.engine.dialect.name == "sqlite" else postgresql).insert
-        with self.engine.connect() as connection:
-            self._version = connection.execute(select(func.max(tables.rows.c.version))).scalar() or 0
+        self._upserts = Upserts(self._insert)
+        self._version = 0
+        """The last version that a row was given: readers ask for later ones."""
+        self._outgoing = 0
+        """The last id that a message of the outbox was given."""
 
     def close(self) -> None:
         """Give the connections back."""
@@ -74,12 +76,19 @@ class Store:
             row = connection.execute(select(tables.epochs).where(tables.epochs.c.id == 1).with_for_update()).first()
             if row is None:
                 connection.execute(insert(tables.epochs).values(id=1, number=1, holder=holder, renewed_at=now))
+                self._count_on(connection)
                 return 1
             if row.holder and 0 <= now - row.renewed_at < EPOCH_FREE_NS:
                 return None
             number: int = row.number + 1
             connection.execute(update(tables.epochs).values(number=number, holder=holder, renewed_at=now))
+            self._count_on(connection)
             return number
+
+    def _count_on(self, connection: Connection) -> None:
+        """Go on numbering where the last scheduler ended; from here on nobody else writes rows or messages."""
+        self._version = connection.execute(select(func.max(tables.rows.c.version))).scalar() or 0
+        self._outgoing = connection.execute(select(func.max(tables.outbox.c.id))).scalar() or 0
 
     def renew_epoch(self, epoch: int, now: int) -> None:
         """Hold the epoch for longer; raises EpochLost."""
@@ -93,7 +102,7 @@ class Store:
             connection.execute(update(tables.epochs).where(tables.epochs.c.number == epoch).values(holder=""))
 
     def _guard(self, connection: Connection, epoch: int) -> None:
-        number = connection.execute(select(tables.epochs.c.number).with_for_update()).scalar()
+        number = connection.execute(_EPOCH).scalar()
         if number != epoch:
             raise EpochLost("another scheduler has taken over this database")
 
@@ -112,10 +121,8 @@ class Store:
         """Write one decision: what changed, rows, notes, (queue, body) to send, message ids received, orders taken."""
         with self.engine.begin() as connection:
             self._guard(connection, cluster.epoch)
-            for thing in cluster.changed.values():
-                self._save(connection, thing)
-            for put in rows:
-                self._put_rows(connection, put)
+            self._upserts.save(connection, cluster.changed.values())
+            self._version = self._upserts.put_rows(connection, rows, self._version)
             written = [{"run": note.run, "at": note.at, "who": note.who, "what": note.what} for note in notes]
             if written:
                 connection.execute(insert(tables.events), written)
@@ -124,46 +131,17 @@ class Store:
                 connection.execute(statement.on_conflict_do_nothing())
             if orders:
                 connection.execute(update(tables.orders).where(tables.orders.c.id.in_(orders)).values(taken=True))
-            outgoing = []
-            for queue, body in messages:
-                result = connection.execute(insert(tables.outbox).values(queue=queue, body=body))
-                assert result.inserted_primary_key is not None
-                outgoing.append(Outgoing(result.inserted_primary_key[0], queue, body))
+            outgoing = [
+                Outgoing(ident, queue, body) for ident, (queue, body) in enumerate(messages, start=self._outgoing + 1)
+            ]
+            # Never given twice, even where a commit fails without saying whether it was done.
+            self._outgoing += len(outgoing)
+            if outgoing:
+                connection.execute(
+                    _OUTBOX, [{"id": each.id, "queue": each.queue, "body": each.body} for each in outgoing]
+                )
         cluster.changed.clear()
         return outgoing
-
-    def _save(self, connection: Connection, thing: Run | Shard | Claim | Worker) -> None:
-        table = _TABLES[type(thing)]
-        values = {each.name: _plain(getattr(thing, each.name)) for each in fields(thing)}
-        self._upsert(connection, table, values)
-
-    def _upsert(self, connection: Connection, table: Table, values: Mapping[str, Any]) -> None:
-        statement = self._insert(table).values(**values)
-        keys = [column.name for column in table.primary_key]
-        changed = {name: statement.excluded[name] for name in values if name not in keys}
-        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed))
-
-    def _put_rows(self, connection: Connection, put: PutRows) -> None:
-        for row in put.rows:
-            self._version += 1
-            statement = self._insert(tables.rows).values(
-                claim=put.claim,
-                second=row["second"],
-                run=put.run,
-                step=put.step,
-                shard=put.shard,
-                sequence=put.sequence,
-                version=self._version,
-                data=pack_row(row),
-            )
-            excluded = statement.excluded
-            connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["claim", "second"],
-                    set_={"sequence": excluded.sequence, "version": excluded.version, "data": excluded.data},
-                    where=tables.rows.c.sequence < excluded.sequence,
-                )
-            )
 
     def outgoing(self, limit: int = 1000) -> list[Outgoing]:
         """Messages that were committed and not yet marked as sent, oldest first."""
@@ -197,7 +175,7 @@ class Store:
         """Keep a final run's summary."""
         values = {"run": run, "verdict": verdict, "exit_code": exit_code, "data": pack_row(data)}
         with self.engine.begin() as connection:
-            self._upsert(connection, tables.summaries, values)
+            connection.execute(self._upserts.of(tables.summaries), values)
 
     def count_rows(self, run: str) -> int:
         """How many rows there are of a run."""
@@ -225,10 +203,7 @@ class Store:
     def orders(self) -> list[Order]:
         """What people asked for and the scheduler has not taken up yet."""
         with self.engine.connect() as connection:
-            found = connection.execute(
-                select(tables.orders).where(tables.orders.c.taken.is_(False)).order_by(tables.orders.c.id)
-            )
-            return [Order(row.id, row.run, row.action, row.args, row.who) for row in found]
+            return [Order(row.id, row.run, row.action, row.args, row.who) for row in connection.execute(_ORDERS)]
 
     def load(self, cluster: Cluster) -> None:
         """Fill a cluster with every run that is not finished, its shards and claims, and all workers."""
@@ -246,41 +221,14 @@ class Store:
                 cluster.workers[row["name"]] = worker_from(dict(row))
 
 
-_TABLES: dict[type, Table] = {
-    Run: tables.runs,
-    Shard: tables.shards,
-    Claim: tables.claims,
-    Worker: tables.workers,
-}
+_EPOCH = select(tables.epochs.c.number).with_for_update()
+_OUTBOX = insert(tables.outbox)
+_ORDERS = select(tables.orders).where(tables.orders.c.taken.is_(False)).order_by(tables.orders.c.id)
 
 
 def encode_with(encode: Any, queue: str, message: Message, now: int, secret: bytes | None) -> tuple[str, str]:
     """A message for the outbox, as (queue, body)."""
     return queue, encode(message, queue, now, secret)
-
-
-def pack_row(row: Mapping[str, Any]) -> bytes:
-    """A row's wire form as the store keeps it."""
-    return zlib.compress(json.dumps(row, separators=(",", ":")).encode(), 1)
-
-
-def unpack_row(data: bytes) -> dict[str, Any]:
-    """What ``pack_row`` packed."""
-    found: dict[str, Any] = json.loads(zlib.decompress(data))
-    return found
-
-
-def _plain(value: Any) -> Any:
-    """A field's value as a column takes it."""
-    if isinstance(value, Totals | End | Hello | Clock):
-        return asdict(value)
-    if isinstance(value, set):
-        return sorted(value)
-    if isinstance(value, tuple):
-        return list(value)
-    if isinstance(value, dict) and value and all(isinstance(item, Refusal) for item in value.values()):
-        return {name: asdict(item) for name, item in value.items()}
-    return value
 
 
 def _values(row: Mapping[str, Any], cls: type) -> dict[str, Any]:
