@@ -12,16 +12,22 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 20
 _PARTIAL = ".partial-"
+Content = bytes | str | os.PathLike[str] | Iterable[bytes]
+"""Bytes, the path of a file, or chunks of bytes."""
 
 
 class FileStoreError(Exception):
     """A file is not in the store, is damaged there, or can't be read or written; the text is for people."""
+
+
+class DigestMismatch(FileStoreError):
+    """What was to be stored under a digest has another one; nothing was stored."""
 
 
 class FileStore:
@@ -30,15 +36,18 @@ class FileStore:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
 
-    def put(self, content: bytes | os.PathLike[str]) -> str:
-        """Store bytes, or a copy of the file at a path, and return the digest.
+    def put(self, content: Content, expected: str | None = None) -> str:
+        """Store bytes, chunks of them, or a copy of the file at a path, and return the digest.
 
-        Either the whole content is there afterwards, also through a crash, or nothing is. Raises FileStoreError.
+        Either the whole content is there afterwards, also through a crash, or nothing is. Raises FileStoreError, and
+        DigestMismatch where the content has not the digest that was ``expected``.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._partial() as (descriptor, partial):
                 digest = _copy(_chunks(content), descriptor)
+                if expected is not None and digest != expected:
+                    raise DigestMismatch(f"the content has the digest {digest}, not {expected[:80]}")
                 target = self._path(digest)
                 target.parent.mkdir(exist_ok=True)
                 os.replace(partial, target)
@@ -85,9 +94,12 @@ class FileStore:
                 os.unlink(partial)
 
 
-def _chunks(content: bytes | os.PathLike[str]) -> Iterator[bytes]:
+def _chunks(content: Content) -> Iterator[bytes]:
     if isinstance(content, bytes):
         yield content
+        return
+    if not isinstance(content, (str, os.PathLike)):
+        yield from content
         return
     with open(content, "rb") as file:
         while chunk := file.read(_CHUNK):

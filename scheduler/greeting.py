@@ -1,0 +1,36 @@
+"""What `loads scheduler` says in a terminal once it acts: where it is, and what to type next."""
+
+from __future__ import annotations
+
+from loads_queue.address import TOKEN_FILE
+from loads_queue.settings import FROM_DEFAULT, Settings
+
+
+def greeting(settings: Settings, url: str | None, stored: list[str]) -> str:
+    """Lines for a person; no secret is in them."""
+
+    def given(name: str) -> bool:
+        return settings.sources[name] != FROM_DEFAULT
+
+    home = settings.home
+    prefix = f"LOADS_HOME={home} " if given("home") else ""
+    worker = f"{prefix}loads worker{' --broker URL' if given('broker') else ''}"
+    lines = [
+        "The scheduler is ready.",
+        "",
+        f"  address   {url or 'none'}",
+        f"  token     {'as given' if given('token') else f'in {home / TOKEN_FILE}'}",
+        f"  broker    {'as given' if given('broker') else f'embedded, in {home}'}",
+        f"  database  {'as given' if given('db') else home / 'loads.sqlite3'}",
+        *(f"  plans     {line}" for line in stored),
+        "",
+        "In other terminals of this machine:",
+        "",
+        f"  {worker:<44}  a worker; start as many as you like",
+        f"  {f'{prefix}loads submit plan.yaml':<44}  run a plan and follow it",
+        f"  {f'{prefix}loads status':<44}  what runs; then: loads watch RUN",
+        "",
+        "Ctrl-C ends the scheduler. Runs are kept, and go on when it is started again.",
+        "",
+    ]
+    return "\n".join(lines)
