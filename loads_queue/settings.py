@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from .model.targets import AllowedTargets
 from .model.units import SECOND, parse_duration
 from .queue import home_folder
 
@@ -101,7 +102,7 @@ class Settings:
     region: str
     name: str | None
     allowed_targets: str
-    """The worker reads it; empty where everything is allowed."""
+    """A list for ``AllowedTargets.parse``; empty where everything is allowed."""
     drain_after_ns: int | None
     server: str | None
     token: str | None = field(repr=False)
@@ -242,6 +243,11 @@ def _path(text: str) -> Path:
     return Path(text).expanduser()
 
 
+def _targets(text: str) -> str:
+    AllowedTargets.parse(text)
+    return text
+
+
 def _address(text: str) -> str:
     host, colon, port = text.rpartition(":")
     plain = re.fullmatch(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+", host)
@@ -301,7 +307,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "allowed_targets", ("worker",),
         "Send to these alone: names, *.example.com, CIDR blocks, each with :PORT or :LOW-HIGH at will; commas between.",
-        "every target is allowed", metavar="LIST",
+        "every target is allowed", _targets, metavar="LIST",
     ),
     Setting(
         "drain_after", ("worker",), "Leave, with exit code 0, after having had nothing to do for so long.", "never",

@@ -15,6 +15,7 @@ from loads_queue.files import FileStore, FileStoreError
 from loads_queue.messages import LoadStep
 
 SECRET_PREFIX = "LOADS_SECRET_"
+ALLOWED_TARGETS = "LOADS_ALLOWED_TARGETS"
 _PLACE = re.compile(r"\$\$|\$\{([^}]*)\}")
 _SECRET = re.compile(r"(?<![\w.])secret\.([A-Za-z_]\w*)")
 
@@ -43,6 +44,7 @@ def prepare(offer: LoadStep, worker: str, files: FileStore, environ: Mapping[str
         "files": paths,
         "env": dict(offer.env),
         "secrets": _secrets(spec, worker, environ),
+        "allowed_targets": environ.get(ALLOWED_TARGETS, ""),
         "delay_ns": offer.delay_ns,
         "max_in_flight": offer.max_in_flight,
         "max_lateness_ns": offer.max_lateness_ns,

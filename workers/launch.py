@@ -32,6 +32,7 @@ from loads_queue.settings import Settings
 from . import agent_state
 from .engine_pool import EnginePool
 from .engine_process import PidFiles
+from .engine_spec import ALLOWED_TARGETS
 from .service import Service
 
 log = logging.getLogger("loads.worker")
@@ -51,7 +52,7 @@ def launch(settings: Settings, parent_fd: int | None = None) -> int:
     broker = settings.broker or find_broker(settings.home)
     if broker is None:
         raise WorkerError("no broker: give --broker URL, set LOADS_BROKER, or start `loads broker` here", 4)
-    environ = dict(os.environ)
+    environ = {**os.environ, ALLOWED_TARGETS: settings.allowed_targets}
     home = settings.home
     name = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     slots = settings.slots or len(os.sched_getaffinity(0))

@@ -161,6 +161,14 @@ def test_options_hand_their_texts_to_the_same_reader(monkeypatch: pytest.MonkeyP
     assert "LOADS_SLOTS" in shown and "the number of processors" in " ".join(shown.split())
 
 
+def test_the_manual_has_every_setting() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    for setting in TABLE:
+        (row,) = (line for line in manual.splitlines() if line.startswith(f"| `{setting.env}` |"))
+        flag = "" if setting.name == "home" else setting.flag or "none"
+        assert row.split("|")[2].strip().strip("`") == flag
+
+
 # The command
 
 

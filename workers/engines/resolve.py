@@ -8,6 +8,7 @@ from typing import Any
 from .clock import boottime_ns
 from .connection import Address
 from .errors import RequestError, from_os_error
+from .guard import Guard
 
 _KEEP_NS = 60_000_000_000
 _MOST = 1000
@@ -16,17 +17,19 @@ _MOST = 1000
 class Resolver:
     """One engine's lookups; many who ask for the same name at once share one lookup."""
 
-    def __init__(self, hub: Any) -> None:
+    def __init__(self, hub: Any, guard: Guard) -> None:
         self._hub = hub
+        self._guard = guard
         self._known: dict[tuple[str, int], tuple[int, tuple[Address, ...]]] = {}
         self._asked: dict[tuple[str, int], Any] = {}
 
     def lookup(self, host: str, port: int) -> tuple[Address, ...]:
-        """Addresses to try, in order; blocks the calling greenlet alone. Raises RequestError."""
+        """Addresses that may be tried, in order; blocks the calling greenlet alone. Raises RequestError."""
         key = (host, port)
         found = self._known.get(key)
         if found is not None and (found[0] == 0 or boottime_ns() < found[0]):
             return found[1]
+        self._guard.check_host(host, port)
         literal = _literal(host, port)
         if literal is not None:
             self._remember(key, 0, literal)
@@ -46,6 +49,7 @@ class Resolver:
         addresses: tuple[Address, ...] | RequestError = asked.get()
         if isinstance(addresses, RequestError):
             raise RequestError(*addresses.args)
+        addresses = self._guard.allowed(*key, addresses)
         self._remember(key, boottime_ns() + _KEEP_NS, addresses)
         return addresses
 

@@ -25,6 +25,7 @@ from .clock import boottime_ns
 from .closed import ClosedUsers
 from .counted import CountedUsers
 from .datafile import Rows
+from .guard import Guard
 from .http1 import Limits
 from .pacer import Alarm, Pacer
 from .permit import Permit
@@ -99,7 +100,9 @@ class Session:
         load.shard(order.shard, order.shards)
         scenario = Scenario(spec, lambda: int(time.time()))
         ca_file = order.files[spec.tls.ca] if spec.tls.ca is not None else None
-        net = Net(self._hub, self._pacer, self, Limits(), spec.tls.verify, ca_file)
+        guard = Guard(order.allowed_targets)
+        guard.check_origins(scenario.origins())
+        net = Net(self._hub, self._pacer, self, Limits(), spec.tls.verify, ca_file, guard)
         if any(origin.scheme == "https" for origin in scenario.origins()):
             net.prepare_tls()
         rows = Rows(spec.data, order.files[spec.data.file], order.seed) if spec.data is not None else None

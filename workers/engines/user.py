@@ -18,6 +18,7 @@ from .connection import Connection, Pool, open_socket
 from .cookies import CookieJar
 from .errors import Interrupted, ProtocolError, RequestError, TimedOut
 from .exchange import Exchange
+from .guard import Guard
 from .http1 import HeadParser, Limits, ResponseReader
 from .pacer import Alarm, Pacer
 from .permit import Permit
@@ -46,13 +47,22 @@ class Gate(Protocol):
 class Net:
     """What all users of an engine share; raises ValueError where the CA file is none."""
 
-    def __init__(self, hub: Any, pacer: Pacer, gate: Gate, limits: Limits, verify: bool, ca_file: str | None) -> None:
+    def __init__(
+        self,
+        hub: Any,
+        pacer: Pacer,
+        gate: Gate,
+        limits: Limits,
+        verify: bool,
+        ca_file: str | None,
+        guard: Guard | None = None,
+    ) -> None:
         self.hub = hub
         self.pacer = pacer
         self.gate = gate
         self.limits = limits
         self.heads = HeadParser()
-        self.resolver = Resolver(hub)
+        self.resolver = Resolver(hub, guard or Guard())
         self._verify = verify
         self._ca_file = ca_file
         self._context: Any = None

@@ -33,6 +33,8 @@ class Order:
     files: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
+    allowed_targets: str = ""
+    """The worker's; empty where every target is allowed."""
     delay_ns: int = 0
     max_in_flight: int = 10_000
     max_lateness_ns: int = 30_000_000_000
