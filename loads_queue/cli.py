@@ -7,6 +7,7 @@ without a traceback and ends the command with that code.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -57,6 +58,9 @@ def loads() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code: 2 for a wrong call, 130 after Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that knows no more than ASCII or Latin-1 gets question marks, never a traceback.
+        sys.stdout.reconfigure(errors="replace")
     try:
         code = loads.main(args, prog_name="loads", standalone_mode=False)
     except click.ClickException as error:
@@ -74,5 +78,9 @@ def _told(error: Exception) -> int:
     code: Any = getattr(error, "exit_code", None)
     if not isinstance(code, int):
         raise error
-    click.echo(f"loads: {error}", err=True)
+    problems = getattr(error, "problems", ())
+    if len(problems) > 1:
+        click.echo(f"{error}\nloads: {len(problems)} problems; nothing was started", err=True)
+    else:
+        click.echo(f"loads: {error}", err=True)
     return code

@@ -12,6 +12,7 @@ from loads_queue.model.problems import Path, PlanError, Problem, line_of, neares
 from loads_queue.model.units import shown
 
 from .jobs import check_jmespath
+from .json_lines import json_lines
 from .overrides import Overrides, apply
 from .plan_files import PlanFiles
 from .yaml_document import parse_yaml
@@ -162,11 +163,12 @@ def _parse(path: FilePath) -> tuple[Any, dict[Path, int]]:
 
 
 def parse_text(text: str, *, is_json: bool = False) -> tuple[Any, dict[Path, int]]:
-    """The document in a text and, for YAML, the line of every path; raises PlanError."""
+    """The document in a text and the line of every path; raises PlanError."""
     if not is_json:
         return parse_yaml(text)
     try:
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_refuse_constant), {}
+        document = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_refuse_constant)
+        return document, json_lines(text)
     except json.JSONDecodeError as error:
         raise PlanError([Problem("", f"not JSON: {error.msg}", error.lineno)]) from None
     except (ValueError, RecursionError) as error:

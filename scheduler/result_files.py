@@ -58,12 +58,18 @@ def say(text: str, error: bool = False) -> None:
 
 @contextlib.contextmanager
 def reader_may_be_gone() -> Iterator[None]:
-    """Go on where nobody reads our output any more (``| head``): the files are the result."""
+    """Go on where our output goes nowhere any more (``| head``, a full disk): the files are the result."""
     try:
         yield
-    except BrokenPipeError:
+    except SystemExit:
+        # This is how rich ends a program whose reader is gone; it has put /dev/null in the place of the output.
+        return
+    except OSError as error:
         # What is still buffered would raise again at the interpreter's end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"loads: can't write to standard output: {error.strerror}\n")
 
 
 def write_whole(path: Path, text: str) -> bool:

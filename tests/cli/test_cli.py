@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -10,6 +11,7 @@ import click
 import pytest
 
 from loads_queue import cli
+from loads_queue.model.problems import PlanError, Problem
 
 MAIN = "import sys; from loads_queue.cli import main; main(sys.argv[1:])"
 
@@ -101,10 +103,26 @@ def test_an_error_for_people_has_no_traceback(
     assert capsys.readouterr().err == "loads: three words here\n"
 
 
+def test_several_problems_are_one_a_line(
+    commands: dict[str, click.Command], capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands["x"] = raising(PlanError([Problem("steps", "needs a step", 3), Problem("", "no name")]))
+    assert run("x") == 2
+    assert capsys.readouterr().err == "steps: needs a step (line 3)\nno name\nloads: 2 problems; nothing was started\n"
+
+
 def test_any_other_error_keeps_its_traceback(commands: dict[str, click.Command]) -> None:
     commands["x"] = raising(RuntimeError("a bug"))
     with pytest.raises(RuntimeError, match="a bug"):
         cli.main(["x"])
+
+
+def test_a_terminal_without_the_letters_gets_question_marks() -> None:
+    code = "import click; from loads_queue import cli\ncli.loads.get_command = lambda *_: click.Command("
+    code += "'x', callback=lambda: print('gr\\xf6\\xdfe'))\ncli.main(['version'])"
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=env)
+    assert (done.stdout, done.stderr, done.returncode) == ("gr??e\n", "", 0)
 
 
 def test_ctrl_c_is_130(commands: dict[str, click.Command]) -> None:

@@ -8,6 +8,8 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from loads.scheduler.overrides import Overrides, parse_sets
 from loads.scheduler.planfile import Loaded, parse_text, read, read_all
 
@@ -159,9 +161,29 @@ def test_a_single_plan(tmp_path: Path) -> None:
 def test_json_files(tmp_path: Path) -> None:
     document = {"name": "j", "steps": [{"http": {"base_url": "http://h", "do": [{"get": "x"}]}}]}
     path = written(tmp_path, json.dumps(document), "plan.json")
-    assert problems_of(path) == ["steps[0].http.do[0].get: not a path from / or an http:// or https:// URL: 'x'"]
+    problem = "steps[0].http.do[0].get: not a path from / or an http:// or https:// URL: 'x'"
+    assert problems_of(path) == [f"{problem} (line 1)"]
+    assert problems_of(written(tmp_path, json.dumps(document, indent=1), "plan.json")) == [f"{problem} (line 9)"]
     document["steps"] = [{"http": {"do": [{"get": "http://h/"}]}}]
     assert read(written(tmp_path, json.dumps(document), "plan.json")).plan.name == "j"
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text('a"\\{[,:]} '),
+        lambda inner: (
+            st.lists(inner, max_size=4) | st.dictionaries(st.text('ab"\\{[,:]}', max_size=3), inner, max_size=4)
+        ),
+    )
+)
+def test_json_has_the_lines_that_yaml_finds_in_it(document: Any) -> None:
+    text = json.dumps(document, indent=1)
+    assert parse_text(text, is_json=True) == (document, parse_text(text)[1])
+    assert set(parse_text(json.dumps(document), is_json=True)[1].values()) == {1}
 
 
 @pytest.mark.parametrize(
