@@ -1,7 +1,7 @@
 """Gaps: where a shard's load was not made because its worker was lost, or was kept from working. Pure.
 
-A gap begins where the lost attempt's own account ends, and ends where the next attempt owns the shard; so what its
-permit still covered (``lost``) and what fell due before anybody else was there (``missed``) both stand in it.
+A gap begins where the lost attempt's own account ends, and ends where another one has begun to work; so what its permit
+still covered (``lost``) and what fell due before anybody else was ready (``missed``) both stand in it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from loads_queue.model.ledger import ORDERLY, SECOND, ClaimEvidence, Ledger, ShardEvidence
+from loads_queue.model.ledger import ORDERLY, SECOND, ClaimEvidence, Columns, Ledger, ShardEvidence
 
 from .view import ClaimView, GapView, StepView
 
@@ -29,18 +29,21 @@ def shard_gaps(
     """
     if now_ns is None:
         return ()
-    made = [*_lost(evidence, claims), *_kept(evidence, claims)]
+    lost = [gap for gap in _lost(evidence, claims) if gap.begin_ns <= now_ns]
+    away = [gap_seconds(gap) for gap in lost]
+    kept = [gap for gap in _kept(evidence, claims, away) if gap.begin_ns <= now_ns]
     found: list[GapView] = []
     taken = 0
-    for gap in sorted(made, key=lambda gap: (gap.begin_ns, gap.attempt)):
+    for gap in sorted((*lost, *kept), key=lambda gap: (gap.begin_ns, gap.attempt)):
         seconds = gap_seconds(gap)
-        if gap.begin_ns > now_ns or (gap.cause == KEPT and seconds.start < taken):
-            continue
         columns = [ledger.seconds[second] for second in ledger.seconds if taken <= second and second in seconds]
-        missed, lost = (sum(getattr(each, name) for each in columns) for name in ("missed", "lost"))
-        found.append(replace(gap, missed=missed, lost=lost))
+        found.append(replace(gap, missed=_sum(columns, "missed"), lost=_sum(columns, "lost")))
         taken = max(taken, seconds.stop)
     return tuple(found)
+
+
+def _sum(columns: Iterable[Columns], name: str) -> int:
+    return sum(getattr(each, name) for each in columns)
 
 
 def gap_seconds(gap: GapView) -> range:
@@ -55,17 +58,24 @@ def in_gap(step: StepView, second: int) -> bool:
 
 
 def _lost(evidence: ShardEvidence, claims: Sequence[ClaimView]) -> Iterator[GapView]:
-    """A gap for each attempt that did not end in order, unless the next one was there at once."""
+    """A gap for each attempt that did not end in order, unless another one was there at once."""
     for number, (claim, view) in enumerate(zip(evidence.claims, claims, strict=True)):
-        follower = evidence.claims[number + 1] if number + 1 < len(claims) else None
-        over = claim.dead or view.end_cause is not None
-        if claim.cause in ORDERLY or (follower is None and not over):
+        heirs = evidence.claims[number + 1 :]
+        if claim.cause in ORDERLY or not (heirs or claim.dead or view.end_cause is not None):
+            continue
+        if number and not _begun(claim):
+            # Its time is a part of the gap that it should have ended.
             continue
         begin = _begin(evidence, claim)
-        end = _end(evidence, begin, follower)
+        end = _end(evidence, begin, next((each for each in heirs if _begun(each)), None))
         if end is None or end > begin:
             cause = view.end_cause or SILENT
             yield GapView(view.shard, view.worker, view.attempt, begin, end, cause)
+
+
+def _begun(claim: ClaimEvidence) -> bool:
+    """Whether an attempt is known to have worked, or to have found nothing left to do."""
+    return bool(claim.rows) or claim.cause is not None or (claim.next or 0) > claim.first or claim.covered_ns > 0
 
 
 def _begin(evidence: ShardEvidence, claim: ClaimEvidence) -> int:
@@ -84,24 +94,33 @@ def _due(evidence: ShardEvidence, arrival: int) -> int:
     return evidence.delay_ns if evidence.end_ns is None else evidence.end_ns
 
 
-def _end(evidence: ShardEvidence, begin: int, follower: ClaimEvidence | None) -> int | None:
+def _end(evidence: ShardEvidence, begin: int, heir: ClaimEvidence | None) -> int | None:
     """From when a shard was worked on again, or was not to be any more; None while neither is known."""
-    if follower is None:
+    if heir is None:
         ends = [end for end in (evidence.end_ns, evidence.stopped_ns) if end is not None]
         return min(ends, default=begin + SECOND) if evidence.over else None
     if evidence.kind == "open":
-        return _due(evidence, follower.first)
+        return _due(evidence, heir.first + _passed_over(heir))
     if evidence.kind == "closed":
-        return follower.held_from_ns
-    seconds = [row.second for row in follower.rows]
-    return max(begin + SECOND, min(seconds) * SECOND) if seconds else None
+        return heir.held_from_ns
+    return max(begin + SECOND, min((row.second for row in heir.rows), default=0) * SECOND)
 
 
-def _kept(evidence: ShardEvidence, claims: Sequence[ClaimView]) -> Iterator[GapView]:
-    """A gap for each stretch of seconds in which an engine itself passed work over, since it had no permit."""
+def _passed_over(heir: ClaimEvidence) -> int:
+    """How many of its first arrivals an engine could not start, since it was not up when they were due."""
+    count = 0
+    for row in heir.rows:
+        count += row.missed
+        if row.started or not row.missed:
+            break
+    return count
+
+
+def _kept(evidence: ShardEvidence, claims: Sequence[ClaimView], away: Sequence[range]) -> Iterator[GapView]:
+    """A gap for each stretch of seconds, outside of those gaps, in which an engine passed work over for no permit."""
     for claim, view in zip(evidence.claims, claims, strict=True):
         missing = [row.second for row in claim.rows if row.missed or row.missed_user_ns]
-        for first, last in _stretches(missing):
+        for first, last in _stretches(second for second in missing if not any(second in span for span in away)):
             yield GapView(view.shard, view.worker, view.attempt, first * SECOND, (last + 1) * SECOND, KEPT)
 
 

@@ -63,7 +63,7 @@ def _gap(step: StepView, gap: GapView) -> str:
     where = f"{_shard(step, gap.shard)}: {words.clean(gap.worker, 20)} {words.gap_cause(gap.cause)}"
     if gap.end_ns is None:
         return f"{where} at {words.clock(begin)}"
-    return f"{where} at {words.clock(begin)} for {words.seconds(gap.end_ns / SECOND - begin)}"
+    return f"{where} at {words.clock(begin)}, for {words.seconds(gap.end_ns / SECOND - begin)}"
 
 
 def _shard(step: StepView, shard: int) -> str:
@@ -89,8 +89,8 @@ def notices(view: RunView) -> Iterator[Notice]:
                 yield Notice((*key, "opened"), f"gap: {where}: {why} at {words.clock(begin)}")
             if gap.end_ns is not None:
                 length = words.seconds(gap.end_ns / SECOND - begin)
-                text = f"{why} at {words.clock(begin)}" if gap.cause == KEPT else "the load goes on"
-                yield Notice((*key, "closed"), f"gap: {where}: {text}, after {length}")
+                text = f"{why} at {words.clock(begin)}, for" if gap.cause == KEPT else "the load goes on, after"
+                yield Notice((*key, "closed"), f"gap: {where}: {text} {length}")
     for change in view.changes:
         text = f"{words.factor(float(change.factor))} from {words.clock(change.at_ns / SECOND)} on"
         yield Notice((change.step, change.at_ns), f"change: {words.clean(change.step, 60)}: {text}")

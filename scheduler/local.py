@@ -32,6 +32,7 @@ PRELOADED = {
 }
 _STOP_S = {WORKER: 4.0, SCHEDULER: 3.0, BROKER: 2.0}
 """In this order they are told to stop, and have that long before they are killed."""
+SPARE = 1
 _PREFIX = "run-"
 _SHOWN_LINES = 15
 
@@ -113,7 +114,11 @@ class Child:
 
 
 class LocalCluster:
-    """A broker, a scheduler and a worker with ``slots`` slots; a context manager that ends and removes all of it."""
+    """A broker, a scheduler and a worker; a context manager that ends and removes all of it.
+
+    The worker has ``slots`` slots, and ``SPARE`` ones: a shard whose engine is lost has a place at once, even while
+    what is left of that engine still holds its own.
+    """
 
     def __init__(self, slots: int, home: Path | None = None) -> None:
         self.slots = slots
@@ -163,7 +168,7 @@ class LocalCluster:
         """Have scheduler and worker begin, with one job (the fields of ``messages.Job``) to be done."""
         name = "local"
         self._children[WORKER].order(
-            {"args": ["--broker", broker, "--slots", str(self.slots), "--name", name, "--files", str(self.files)]}
+            {"args": ["--broker", broker, "--slots", str(self.slots + SPARE), "--name", name, "--files", str(self.files)]}
         )
         self._children[SCHEDULER].order(
             {"args": ["--broker", broker, "--db", self.database], "broker": broker, "job": dict(job)}

@@ -36,9 +36,9 @@ def report(summary: Summary, files: tuple[Path, ...]) -> RenderableType:
     parts += [_heading("Thresholds"), _thresholds(summary), Text()]
     if errors := _errors(summary):
         parts += [_heading("Errors"), errors, Text()]
-    if summary["gaps"]:
-        parts += [_heading("Gaps"), _gaps(summary), Text()]
-    if summary["changes"]:
+    if summary.get("gaps"):
+        parts += [_heading("Gaps"), *_gaps(summary), Text()]
+    if summary.get("changes"):
         parts += [_heading("Changes"), _changes(summary), Text()]
     parts += [Text(f"warning: {words.clean(text, 500)}", "yellow") for text in summary["warnings"]]
     parts += [Text(f"note: {words.clean(text, 500)}", "dim") for text in summary["notes"]]
@@ -187,23 +187,22 @@ def _errors(summary: Summary) -> Table | None:
     return table
 
 
-def _gaps(summary: Summary) -> Table:
+def _gaps(summary: Summary) -> list[RenderableType]:
     """Where load was not made, the longest first; one without an end is longer than any."""
     table = Table(box=None, show_header=False, padding=(0, 2))
     table.add_column(no_wrap=True)
     shards = {step["name"]: step["workers"] for step in summary["steps"]}
     gaps = sorted(summary["gaps"], key=lambda gap: (gap["to"] is not None, gap["from"] - (gap["to"] or 0)))
     for gap in gaps[:_MOST_GAPS]:
-        end = "the end" if gap["to"] is None else f"{words.clock(gap['to'])} ({words.seconds(gap['to'] - gap['from'])})"
+        length = "to the end" if gap["to"] is None else f"for {words.seconds(gap['to'] - gap['from'])}"
         table.add_row(
             Text(f"{words.clean(gap['step'], 30)} {gap['shard'] + 1}/{shards[gap['step']]}"),
-            Text(f"{words.clock(gap['from'])} to {end}", "yellow"),
             Text(f"{words.clean(gap['worker'], 30)} {words.gap_cause(gap['cause'])}"),
+            Text(f"at {words.clock(gap['from'])}, {length}", "yellow"),
             f"{gap['missed']:,} missed, {gap['lost']:,} lost",
         )
-    if len(gaps) > _MOST_GAPS:
-        table.add_row("", Text(f"and {len(gaps) - _MOST_GAPS} further ones, in summary.json", "dim"), "", "")
-    return table
+    further = len(gaps) - _MOST_GAPS
+    return [table, Text(f"  and {further} further ones, in summary.json", "dim")] if further > 0 else [table]
 
 
 def _changes(summary: Summary) -> Table:

@@ -10,6 +10,7 @@ from typing import Any
 
 from loads_queue.model.ledger import Columns, Ledger
 from loads_queue.model.profile import OpenLoad
+from loads_queue.model.states import ClaimState
 from loads_queue.model.thresholds import Verdict, default_thresholds
 
 from .results_events import changes_summary, events_summary, gaps_summary, responses_outside_gaps
@@ -160,9 +161,11 @@ def warnings(view: RunView) -> list[str]:
     for step in view.steps:
         for claim in step.claims:
             found += claim.warnings
+            where = f"{step.name} shard {claim.shard + 1}/{step.workers} on {claim.worker}"
             if claim.end_cause in ("crashed", "failed", "lapsed"):
-                where = f"{step.name}, shard {claim.shard} of {step.workers} on {claim.worker}"
                 found.append(f"{where}: {claim.end_cause}{': ' if claim.end_detail else ''}{claim.end_detail}")
+            elif claim.state == ClaimState.DEAD:
+                found.append(f"{where}: nothing was heard of it any more")
         if view.final and not settled(step.ledger):
             found.append(f"{step.name}: the ledger does not balance: a report was lost or is wrong")
     return list(dict.fromkeys(found))

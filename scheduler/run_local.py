@@ -194,7 +194,8 @@ class _Running:
 def _endings(view: RunView) -> list[str]:
     """What engines printed before they ended out of order."""
     return [
-        f"{step.name}, shard {claim.shard}: {claim.end_cause}; it printed last:\n{_printable(claim.end_output)}"
+        f"{step.name} shard {claim.shard + 1}/{step.workers}: {claim.end_cause}; it printed last:\n"
+        f"{_printable(claim.end_output)}"
         for step in view.steps
         for claim in step.claims
         if claim.end_cause in ("crashed", "failed") and claim.end_output.strip()

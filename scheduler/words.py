@@ -82,7 +82,7 @@ def factor(number: float) -> str:
 
 CAUSES = {
     "silent": "went silent",
-    "crashed": "its engine crashed",
+    "crashed": "lost its engine",
     "lapsed": "left",
     "failed": "could not start",
     "no_permit": "was kept from working",

@@ -67,14 +67,14 @@ class TestArrivals:
 
     def test_a_crash_has_its_cause(self) -> None:
         dead = attempt(1, 0, 52, dead=True, permit_until_ns=5 * SECOND, cause="crashed")
-        (gap,) = gaps_of(open_shard(dead, attempt(2, 60, 60)))
+        (gap,) = gaps_of(open_shard(dead, attempt(2, 60, 70)))
         assert (gap.cause, gap.missed, gap.lost) == ("crashed", 8, 0)
 
     def test_a_shard_that_was_handed_back_has_a_small_one_or_none(self) -> None:
         given = {"cause": "lapsed", "dead": False}
-        (gap,) = gaps_of(open_shard(attempt(1, 0, 52, **given), attempt(2, 57, 60)))
+        (gap,) = gaps_of(open_shard(attempt(1, 0, 52, **given), attempt(2, 57, 70)))
         assert (gap.begin_ns, gap.end_ns, gap.cause) == (5_200_000_000, 5_700_000_000, "lapsed")
-        assert gaps_of(open_shard(attempt(1, 0, 52, **given), attempt(2, 52, 60))) == []
+        assert gaps_of(open_shard(attempt(1, 0, 52, **given), attempt(2, 52, 70))) == []
 
     def test_an_end_that_is_not_known_yet(self) -> None:
         (gap,) = gaps_of(open_shard(attempt(1, 0, 52, dead=True)))
@@ -87,13 +87,28 @@ class TestArrivals:
         (gap,) = gaps_of(open_shard(attempt(1, 0, 52, dead=True), over=True, stopped_ns=8 * SECOND))
         assert (gap.end_ns, gap.missed) == (8 * SECOND, 28)
 
-    def test_an_heir_that_dies_before_its_first_arrival(self) -> None:
+    def test_an_heir_that_dies_before_its_first_arrival_ends_no_gap(self) -> None:
         heir = ClaimEvidence(2, 80, dead=True)
-        found = gaps_of(open_shard(attempt(1, 0, 50, dead=True), heir, attempt(3, 101, 110)))
-        assert [(gap.attempt, gap.begin_ns / 1e9, gap.end_ns and gap.end_ns / 1e9, gap.missed) for gap in found] == [
-            (1, 5.0, 8.0, 30),
-            (2, 8.0, 10.1, 21),
-        ]
+        (gap,) = gaps_of(open_shard(attempt(1, 0, 50, dead=True), heir))
+        assert (gap.begin_ns, gap.end_ns) == (5 * SECOND, None)
+        (gap,) = gaps_of(open_shard(attempt(1, 0, 50, dead=True), heir, attempt(3, 101, 110)))
+        assert (gap.attempt, gap.begin_ns, gap.end_ns, gap.missed) == (1, 5 * SECOND, 10_100_000_000, 51)
+
+    def test_an_heir_that_has_not_begun_ends_no_gap_yet(self) -> None:
+        (gap,) = gaps_of(open_shard(attempt(1, 0, 50, dead=True), ClaimEvidence(2, 80)), now=9 * SECOND)
+        assert gap.end_ns is None
+
+    def test_what_an_heir_passes_over_while_its_engine_comes_up_is_in_it(self) -> None:
+        rows = (Row(8, missed=10), Row(9, missed=4, started=6, ok=6), Row(10, started=10, ok=10))
+        heir = ClaimEvidence(2, 80, next=110, started=16, rows=rows)
+        (gap,) = gaps_of(open_shard(attempt(1, 0, 50, dead=True), heir))
+        assert (gap.begin_ns, gap.end_ns, gap.cause) == (5 * SECOND, 9_400_000_000, "silent")
+        assert gap.missed == 30 + 14
+
+    def test_two_shards_taken_over_in_turn(self) -> None:
+        second = attempt(2, 60, 75, dead=True, cause="crashed")
+        found = gaps_of(open_shard(attempt(1, 0, 52, dead=True), second, attempt(3, 101, 110)))
+        assert [(gap.attempt, gap.cause, gap.missed) for gap in found] == [(1, "silent", 8), (2, "crashed", 26)]
 
     def test_nothing_before_the_schedule_or_before_the_step(self) -> None:
         early = ClaimEvidence(1, 0, cause=None, dead=True)
@@ -101,6 +116,7 @@ class TestArrivals:
         assert gaps_of(open_shard(early, delay=60 * SECOND), now=50 * SECOND) == []
         assert len(gaps_of(open_shard(early, delay=60 * SECOND), now=61 * SECOND)) == 1
         assert gaps_of(open_shard(early, attempt(2, 0, 300, cause="finished"), over=True)) == []
+        assert gaps_of(open_shard(early, ClaimEvidence(2, 0)), now=0) == gaps_of(open_shard(early), now=0)
 
     def test_an_orderly_end_is_none(self) -> None:
         for cause in ("finished", "stopped", "exhausted", "max_time"):
@@ -164,7 +180,9 @@ class TestUsers:
         evidence = ShardEvidence("iterations", load.shard(0, 1), None, claims=(dead, heir), over=True)
         (gap,) = gaps_of(evidence)
         assert (gap.begin_ns, gap.end_ns, gap.lost) == (4 * SECOND, 12 * SECOND, 5)
-        assert gaps_of(replace(evidence, claims=(dead, replace(heir, rows=())), over=False))[0].end_ns is None
+        assert (
+            gaps_of(replace(evidence, claims=(dead, replace(heir, rows=(), cause=None)), over=False))[0].end_ns is None
+        )
 
 
 class TestTheSummary:

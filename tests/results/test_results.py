@@ -236,7 +236,7 @@ class TestVerdict:
         crash = ClaimView("c1", "w7", 0, 1, "ended", end_cause="crashed", end_detail="exit status 1")
         view = run_view(replace(step, claims=(crash,)))
         assert self.verdict(view) == ("incomplete", 3)
-        assert "browse, shard 0 of 1 on w7: crashed: exit status 1" in warned(view)
+        assert "browse shard 1/1 on w7: crashed: exit status 1" in warned(view)
         second = ClaimView("c2", "w8", 0, 2, "ended", end_cause="finished")
         assert self.verdict(run_view(replace(step, claims=(crash, second)))) == ("passed", 0)
         assert self.verdict(run_view(replace(step, workers=2))) == ("incomplete", 3)
