@@ -229,7 +229,7 @@ def run_shards(spec: Mapping[str, Any], load: Mapping[str, Any], shards: int, **
         for engine in engines:
             engine.until_ready()
             engine.permit()
-            engine.start()
+            engine.start(0.2)
         for engine in engines:
             engine.finish()
     finally:

@@ -25,12 +25,13 @@ from engine_harness import (
     scenario,
 )
 from engine_targets import DemoTarget, ScriptedServer
+from loads.workers.engines.fence import NOTICE_NS
 
 from loads_queue.model import profile
 
 
 def begin(
-    engine: EngineProcess, spec: dict, load: dict, permit: bool = True, first: int = 0, after_s: float = 0.05, **more
+    engine: EngineProcess, spec: dict, load: dict, permit: bool = True, first: int = 0, after_s: float = 0.1, **more
 ) -> None:
     engine.spec(spec, load, **more)
     engine.until_ready()
@@ -133,7 +134,7 @@ class TestPermit:
 
     def test_what_fell_due_without_a_permit_is_never_caught_up(self, engine: EngineProcess, demo: DemoTarget) -> None:
         begin(engine, scenario(demo.url), open_load(100, 1.2), permit=False, after_s=0.2)
-        engine.permit(until=engine.base + 3 * SECOND // 10)
+        engine.permit(until=engine.base + 3 * SECOND // 10 + NOTICE_NS)
         time.sleep(1.1)
         engine.permit()
         engine.finish()
@@ -146,7 +147,7 @@ class TestPermit:
         self, engine: EngineProcess, demo: DemoTarget
     ) -> None:
         begin(engine, scenario(demo.url), closed_load(4, 1.2), permit=False, after_s=0.2)
-        engine.permit(until=engine.base + 3 * SECOND // 10)
+        engine.permit(until=engine.base + 3 * SECOND // 10 + NOTICE_NS)
         time.sleep(0.9)
         engine.permit()
         engine.finish()

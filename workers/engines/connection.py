@@ -13,7 +13,9 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from .clock import boottime_ns
 from .errors import RequestError, Resource, from_os_error
+from .permit import Permit
 from .tls import TlsStream
 from .urls import Origin
 
@@ -67,21 +69,28 @@ class Connection:
                 raise RequestError("tls: the target closed during the handshake")
             tls.put_input(data)
 
-    def send(self, data: bytes, switch: Callable[[], object]) -> None:
+    def send(self, data: bytes, switch: Callable[[], object], permit: Permit) -> bool:
         """Write all of it; ``written`` counts what left, also where an exception ends it.
 
-        It stops early where the target answers before it has everything, or breaks the connection: what the target
-        has said by then is for ``receive``. Raises RequestError where not one byte could be written.
+        False, and not one byte has left, where the permit is over: the clock is read right before the first byte is
+        written, since the whole process may have been stopped at any point before that. It stops early where the
+        target answers before it has everything, or breaks the connection: what the target has said by then is for
+        ``receive``. Raises RequestError where not one byte could be written.
         """
         self.written = 0
-        if self._tls is not None:
-            self._tls.write(data)
-            data = self._tls.take_output()
-        self._flush(data, switch)
+        if self._tls is None:
+            return self._flush(data, switch, permit)
+        self._tls.write(data)
+        if self._flush(self._tls.take_output(), switch, permit):
+            return True
+        self.alive = False  # What was encrypted and not sent is a gap in the stream: nothing more can go over it.
+        return False
 
-    def _flush(self, data: bytes, switch: Callable[[], object]) -> None:
+    def _flush(self, data: bytes, switch: Callable[[], object], permit: Permit | None = None) -> bool:
         done = 0
         while done < len(data):
+            if permit is not None and not done and boottime_ns() >= permit.until:
+                return False
             try:
                 done += self._sock.send(memoryview(data)[done:] if done else data)
                 self.written = done
@@ -95,6 +104,7 @@ class Connection:
                     raise from_os_error(error) from None
                 self.alive = False
                 break
+        return True
 
     def receive(self, switch: Callable[[], object]) -> bytes:
         """The next bytes, empty at the target's end of the stream; raises RequestError."""

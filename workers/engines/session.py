@@ -25,6 +25,7 @@ from .clock import boottime_ns
 from .closed import ClosedUsers
 from .counted import CountedUsers
 from .datafile import Rows
+from .fence import NOTICE_NS, Fence
 from .guard import Guard
 from .http1 import Limits
 from .pacer import Alarm, Pacer
@@ -64,6 +65,8 @@ class Session:
         self._tick: Alarm | None = None
         self._early: Alarm | None = None
         self._asked = False
+        self._fence = Fence()
+        self._lapse: Alarm | None = None
         self._waiters: dict[int, Callable[[], object]] = {}
         self._waits = 0
         self._warnings: list[str] = []
@@ -157,7 +160,9 @@ class Session:
         if self._load is not None:
             self._load.settle()
         used = self._load.used() if self._load is not None else 0
-        self.permit.replace(int(line["until"]), int(line["iterations"]), int(line["requests"]), used, self.attempts)
+        self._fence_in(int(line["until"]))
+        until = int(line["until"]) - NOTICE_NS
+        self.permit.replace(until, int(line["iterations"]), int(line["requests"]), used, self.attempts)
         self._asked = False
         self._wake()
         if self._load is not None:
@@ -241,6 +246,7 @@ class Session:
         at = now - self._world.base if self._world is not None else None
         self._channel.write({"type": "end", "cause": self._closing, "detail": self._detail, "at_ns": at})
         self._pacer.close()
+        self._fence.disarm()
         self._done()
 
     @contextmanager
@@ -262,6 +268,17 @@ class Session:
             self._end()
 
     # The permit
+
+    def _fence_in(self, until: int) -> None:
+        """Have the kernel see to it that nothing is sent from then on, unless this process does so itself before."""
+        if self._lapse is not None:
+            self._lapse.cancel()
+            self._lapse = None
+        if self._ended or until - NOTICE_NS <= boottime_ns():
+            self._fence.disarm()
+            return
+        self._fence.arm(until)
+        self._lapse = self._pacer.at(until - NOTICE_NS, self._fence.disarm)
 
     def wait(self, resume: Callable[[], object]) -> None:
         """Block the calling greenlet until the permit may have changed."""

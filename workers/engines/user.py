@@ -204,14 +204,8 @@ class User:
     def _exchange(self, x: Exchange) -> None:
         origin = x.origin
         assert origin is not None, "a request that could not be built has an error"
-        connection = self.pool.take(origin)
-        if connection is None:
-            connection = self._connect(origin)
-            self._await_permit()
-        self._connection = connection
+        connection = self._send(x, origin)
         reader = self._reader
-        reader.begin(x.method, x.keep_body)
-        self._send(x, connection)
         self._phase = _WAITING
         while True:
             data = connection.receive(self._switch)
@@ -233,22 +227,34 @@ class User:
         else:
             connection.close()
 
-    def _send(self, x: Exchange, connection: Connection) -> None:
-        self._phase = _SENDING
+    def _send(self, x: Exchange, origin: Origin) -> Connection:
+        """Send a request, within the permit; gives the connection on which the answer will come."""
+        while True:
+            self._connection = connection = self.pool.take(origin) or self._connect(origin)
+            self._reader.begin(x.method, x.keep_body)
+            self._phase = _SENDING
+            if self._write(x, connection):
+                return connection
+            self._connection = None
+            if connection.alive:
+                self.pool.give(connection)
+            else:
+                connection.close()
+            self._await_permit()
+
+    def _write(self, x: Exchange, connection: Connection) -> bool:
         x.sent = boottime_ns()
         self._recorder.sent(x)
         try:
-            connection.send(x.wire, self._switch)
+            return connection.send(x.wire, self._switch, self._net.gate.permit)
         finally:
             x.bytes_out = min(connection.written, len(x.wire))
             if not connection.written:
                 self._recorder.unsend(x)
 
     def _await_permit(self) -> None:
-        """Connecting may have outlived the permit; not a byte of the request leaves without one."""
+        """Connecting, or a pause of the whole process, has outlived the permit: the request's time stands still."""
         gate = self._net.gate
-        if boottime_ns() < gate.permit.until:
-            return
         deadline, self._deadline = self._deadline, 0
         stopped = boottime_ns()
         while boottime_ns() >= gate.permit.until:
