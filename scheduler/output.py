@@ -57,6 +57,8 @@ def verdict_line(summary: Summary) -> Text:
     failed = [each for each in summary["thresholds"] if not each["passed"]]
     balance = "ledger balanced" if ledger["balanced"] else "LEDGER DOES NOT BALANCE"
     facts = f"{ledger['planned']:,} planned, {ledger['ok']:,} ok, {ledger['failed']:,} failed, {balance}"
+    if gaps := len(summary.get("gaps", ())):
+        facts += f", {gaps} gap{'' if gaps == 1 else 's'}: {ledger['missed']:,} missed, {ledger['lost']:,} lost"
     if verdict == "failed":
         facts += f", {len(failed)} of {len(summary['thresholds'])} thresholds failed"
     return Text(verdict.upper(), STYLES[verdict]) + Text(f"  {facts}", "")

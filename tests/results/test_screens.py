@@ -286,6 +286,8 @@ class TestReport:
         shown = self.shown(replace(view, changes=(ChangeView("browse", 90 * SECOND, Fraction(3, 2)),)))
         assert re.search(r"Gaps\n +browse 1/1 +w1 went silent +at 0:01, for 2.3s +17 missed, 6 lost", shown)
         assert re.search(r"Changes\n +browse +x 1.5 from 1:30 on", shown)
+        line = output.verdict_line(summary(view)).plain
+        assert line.endswith("37 ok, 0 failed, ledger balanced, 1 gap: 17 missed, 6 lost")
         without = self.shown(simple(["ok"] * 10))
         assert "Gaps" not in without
         assert "Changes" not in without

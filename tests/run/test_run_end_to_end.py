@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import time
@@ -198,6 +200,29 @@ def test_a_scheduler_that_dies_is_told_of(loads: Command, target: Target) -> Non
     found = loads.summary()
     assert (found["verdict"], found["exit_code"]) == ("incomplete", 3)
     assert any("scheduler ended by itself" in warning for warning in found["warnings"])
+    assert loads.left_behind() == []
+
+
+def test_an_engine_that_dies_is_taken_over(loads: Command, target: Target) -> None:
+    process = loads.start("hit", target.url, "--rate", "50", "--for", "8s", "--out", "out")
+    before = target.count()
+    wait_for(lambda: target.count() > before + 50)
+    worker = _child(loads, "worker")
+    (engine,) = map(int, Path(f"/proc/{worker}/task/{worker}/children").read_text().split())
+    os.kill(engine, signal.SIGKILL)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, ""), out + err
+    found = loads.summary()
+    (gap,) = found["gaps"]
+    ledger = found["ledger"]
+    assert (gap["step"], gap["shard"], gap["attempt"], gap["cause"]) == ("hit", 0, 1, "crashed")
+    assert 1 <= gap["from"] < gap["to"] < 7
+    assert (gap["missed"], gap["lost"]) == (ledger["missed"], ledger["lost"])
+    assert ledger["balanced"] is True
+    assert ledger["ok"] + ledger["missed"] + ledger["lost"] == ledger["planned"] == 400
+    assert [row["t"] for row in found["timeline"] if row["gap"]] == list(range(int(gap["from"]), math.ceil(gap["to"])))
+    assert re.search(r"hit 1/1 +local lost its engine +at 0:0\d, for", out)
+    assert "1 gap" in out.splitlines()[-1]
     assert loads.left_behind() == []
 
 
