@@ -15,7 +15,7 @@ from loads_queue.model.ledger import Columns, Ledger, Requests, UserTime
 from loads_queue.model.profile import from_wire as load_from_wire
 from loads_queue.model.profile import to_wire as load_to_wire
 
-from .live_data import Now, Recent, now_of
+from .live_data import Now, Recent
 from .view import ChangeView, ClaimView, EventView, GapView, RunView, StepView, WorkerView
 
 RECENT_EVENTS = 20
@@ -28,7 +28,7 @@ _CLAIM_FIELDS = (
 )  # fmt: skip
 
 
-def to_wire(view: RunView) -> dict[str, Any]:
+def to_wire(view: RunView, now: Now) -> dict[str, Any]:
     """A view and its figures as JSON-able values; times are Unix nanoseconds."""
     return {
         **{name: getattr(view, name) for name in _RUN_FIELDS},
@@ -37,7 +37,7 @@ def to_wire(view: RunView) -> dict[str, Any]:
         "workers": [asdict(worker) for worker in view.workers],
         "events": [asdict(event) for event in view.events[-RECENT_EVENTS:]],
         "changes": [{"step": each.step, "at_ns": each.at_ns, "factor": str(each.factor)} for each in view.changes],
-        "now": _now_to_wire(now_of(view)),
+        "now": _now_to_wire(now),
     }
 
 

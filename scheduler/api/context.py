@@ -12,6 +12,7 @@ from flask import current_app
 
 from loads_queue.files import FileStore
 
+from ..live_data import Errors, now_of
 from ..live_wire import to_wire
 from ..projects import Projects
 from ..reader import Reader
@@ -35,6 +36,7 @@ class Views:
         self._database = database
         self._readers: OrderedDict[str, Reader] = OrderedDict()
         self._kept: dict[str, tuple[float, RunView]] = {}
+        self._errors: dict[str, Errors] = {}
         self._lock = Lock()
 
     def get(self, run: str) -> RunView | None:
@@ -48,20 +50,26 @@ class Views:
             view = reader.run_view(run)
             if view is None:
                 reader.close()
-                self._kept.pop(run, None)
+                self._forget(run)
                 return None
             self._readers[run] = reader
             self._kept[run] = (time.monotonic(), view)
             while len(self._readers) > self.MOST:
                 oldest, unused = self._readers.popitem(last=False)
-                self._kept.pop(oldest, None)
+                self._forget(oldest)
                 unused.close()
             return view
 
     def live(self, run: str) -> dict[str, Any] | None:
         """What the live screen needs."""
         view = self.get(run)
-        return None if view is None else to_wire(view)
+        if view is None:
+            return None
+        return to_wire(view, now_of(view, self._errors.setdefault(run, Errors())))
+
+    def _forget(self, run: str) -> None:
+        self._kept.pop(run, None)
+        self._errors.pop(run, None)
 
 
 @dataclass(frozen=True)

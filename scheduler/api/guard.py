@@ -19,12 +19,12 @@ def names_of(listen: str, extra: tuple[str, ...] = ()) -> frozenset[str]:
     """The names by which a server that listens on an address may be asked for.
 
     On 127.0.0.1 those are loopback's alone, so that a web page can't have its own name resolve to it and talk to it.
-    Elsewhere the machine's names count too, and any address by number (``any``).
+    Elsewhere the machine's names count too, and any address by number (``*``).
     """
     names = {name.lower().rstrip(".") for name in (listen, *extra)}
     if ipaddress.ip_address(listen).is_loopback:
         return frozenset(names | _LOOPBACK)
-    return frozenset(names | _LOOPBACK | {socket.gethostname().lower(), socket.getfqdn().lower(), "any"})
+    return frozenset(names | _LOOPBACK | {socket.gethostname().lower(), socket.getfqdn().lower(), "*"})
 
 
 def check(token: str, hosts: frozenset[str]) -> None:
@@ -47,7 +47,7 @@ def _check_host(hosts: frozenset[str]) -> None:
     if match is None:
         raise Refused(400, "the Host header is missing or wrong")
     name = (match["v6"] or match["name"]).lower().rstrip(".")
-    if name in hosts or ("any" in hosts and _is_address(name)):
+    if name in hosts or ("*" in hosts and _is_address(name)):
         return
     raise Refused(421, f"this server is not called {name[:100]!r}: start the scheduler with --host {name[:100]}")
 

@@ -64,6 +64,12 @@ class Queries:
             found = connection.execute(wanted.order_by(orders.id.desc())).all()
         return [_waiting(row.args["job"], row.at) for row in found]
 
+    def spent(self, ident: str) -> bool:
+        """Whether a job of this id was ever taken in; a deleted run's id stays known."""
+        wanted = select(tables.inbox.c.id).where(tables.inbox.c.id == f"job.{ident}")
+        with self._engine.connect() as connection:
+            return connection.execute(wanted).first() is not None
+
     def events(self, run: str, after: int, limit: int) -> list[Mapping[str, Any]]:
         """A run's events beyond an id, oldest first: ``id, at, who, what``."""
         events = tables.events.c

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -30,18 +31,24 @@ from .schemas import (
 from .submissions import job_of
 
 routes = Routes("runs", "Runs: submitting them, and how they stand.")
+SUMMARY_NS = 60_000_000_000
+"""How long the scheduler may take to write a final run's summary, before it is made here."""
 STATES = (SUBMITTED, "active", *RunState)
 
 
 def known(run: str) -> Mapping[str, Any]:
     """A run, or a job that is about to be one; raises Refused."""
-    queries = here().queries
-    # In this order: a job that is taken up between the two looks is found as a run.
-    found = next(iter(queries.waiting_jobs(run)), None)
-    found = queries.run(run) or found
+    found = _known(run)
     if found is None:
         raise Refused(404, f"there is no run {run[:100]!r}")
     return found
+
+
+def _known(run: str) -> Mapping[str, Any] | None:
+    queries = here().queries
+    # In this order: a job that is taken up between the two looks is found as a run.
+    waiting = next(iter(queries.waiting_jobs(run)), None)
+    return queries.run(run) or waiting
 
 
 @routes.add("GET", "/runs", RunsSchema, query=RunsQuerySchema)
@@ -61,10 +68,11 @@ def submit(**fields: Any) -> Any:
     """Submit a run. Answers 200 where the id is known already: nothing has changed then."""
     context = here()
     if "id" in fields:
-        try:
-            return known(fields["id"]), 200
-        except Refused:
-            pass
+        found = _known(fields["id"])
+        if found is not None:
+            return found, 200
+        if context.queries.spent(fields["id"]):
+            raise Refused(409, f"run {fields['id']} was deleted: choose another id")
     job = job_of(fields, context.projects, context.files)
     context.reader.order(job.id, "submit", {"job": asdict(job)}, job.owner)
     return known(job.id), 201, {"Location": url_for("runs.run", run=job.id)}
@@ -116,4 +124,6 @@ def _summary(run: str, unfinished: bool) -> Mapping[str, Any]:
         view = RunView(id=run)
     if not (view.final or unfinished):
         raise Refused(409, f"run {run} is not finished, it is {view.state}: it has no summary yet (`?partial=true`)")
+    if view.final and view.ended_at is not None and time.time_ns() - view.ended_at < SUMMARY_NS:
+        raise Refused(503, f"the summary of run {run} is being made; try again", Retry_After="1")
     return summary_of(view)

@@ -85,9 +85,9 @@ def watch(run: str, server: str | None, token: str | None, as_json: bool) -> Non
 @as_json
 def report(run: str, out: Path | None, quiet: bool, server: str | None, token: str | None, as_json: bool) -> None:
     """Say how a RUN went that is finished, and exit with its code. --json prints its summary."""
-    from .server import path_of
+    from .follow import summary_of
 
-    found = connected(server, token).get(path_of(run, "summary"))
+    found = summary_of(connected(server, token), run)
     if as_json:
         show_json(found)
     elif out is not None:

@@ -87,7 +87,7 @@ def follow(server: Server, run: str, out: Path | None = None, quiet: bool = Fals
             if not following.to_the_end():
                 say(f"loads: detached; the run goes on: loads watch {run}", error=True)
                 return EXIT_INTERRUPTED
-            found = server.get(path_of(run, "summary"))
+            found = summary_of(server, run)
             if following.aborted:
                 found = {**found, "verdict": ABORTED, "exit_code": EXIT_INTERRUPTED}
             return deliver(found, folder, quiet)
@@ -107,10 +107,23 @@ def watch(server: Server, run: str) -> int:
             return EXIT_INTERRUPTED
     from .. import output
 
-    found = server.get(path_of(run, "summary"))
+    found = summary_of(server, run)
     output.console().print(output.report(found, ()))
     code: int = found["exit_code"]
     return code
+
+
+def summary_of(server: Server, run: str) -> Mapping[str, Any]:
+    """The summary of a finished run, which the scheduler may still be making. Raises ServerError."""
+    deadline = time.monotonic() + AWAY_S
+    while True:
+        try:
+            found: Mapping[str, Any] = server.get(path_of(run, "summary"))
+            return found
+        except ServerError as error:
+            if not error.passing or time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_S / 5)
 
 
 def store_plans(server: Server, path: Path, replace: bool) -> Mapping[str, Any]:
