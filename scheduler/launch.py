@@ -84,7 +84,7 @@ class _Scheduler:
                     holder = f"{socket.gethostname()}.{os.getpid()}"
                     chosen = cluster.Settings(lease_ttl_ns=settings.lease_ttl_ns, max_attempts=settings.max_attempts)
                     files = FileStore(settings.files)
-                    serve(store, queue, holder, clock(), self._ready, self.stop, chosen, files)
+                    serve(store, queue, holder, clock(), self._ready, self.stop, chosen, files, settings.secret)
                 finally:
                     queue.close()
         finally:

@@ -13,7 +13,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gevent
@@ -24,14 +24,14 @@ from sqlalchemy.exc import DBAPIError
 
 from loads_queue import codec
 from loads_queue.files import FileStore, FileStoreError
-from loads_queue.messages import JOBS, REPORTS, Job, Report
+from loads_queue.messages import JOBS, REPORTS, Job
 from loads_queue.model.states import RunState
-from loads_queue.model.summary import Row
 from loads_queue.queue import Consumer, Delivery, Queue, QueueError, QueueMissing
 
 from . import core
 from .abort import Judged
-from .cluster import Cluster, Event, JobReceived, ReportReceived, Settings, SteerRequested, StopRequested, Tick
+from .cluster import Cluster, Event, JobReceived, Settings, SteerRequested, StopRequested, Tick
+from .doorkeeper import Doorkeeper
 from .effects import Note, Publish, PutFile, PutRows
 from .jobs import read_plan
 from .reader import Reader
@@ -72,6 +72,7 @@ class Service:
         clock: Callable[[], int],
         settings: Settings | None = None,
         files: FileStore | None = None,
+        secret: bytes | None = None,
     ) -> None:
         self.store = store
         self.queue = queue
@@ -81,6 +82,7 @@ class Service:
         self.files = files
         self.cluster = Cluster(self.settings)
         self.reader = Reader(store.engine)
+        self.door = Doorkeeper(secret, clock())
         self.arrivals: gevent.queue.Queue[Arrival] = gevent.queue.Queue(maxsize=1000)
         self._stopping = False
         self._renewed_at = 0
@@ -98,11 +100,14 @@ class Service:
     def start(self) -> None:
         """Take the epoch, waiting for it, and read back what the store knows."""
         waited = False
+        before = self.store.acted_until()
         while (epoch := self.store.take_epoch(self.holder, self.clock())) is None:
+            before = self.store.acted_until()
             if not waited:
                 log.info("another scheduler acts on this database; waiting for it to end")
             waited = True
             gevent.sleep(RETRY_S)
+        self.door.began(self.clock(), before)
         self._read_back(epoch)
         for run in self.store.unsummarised():
             self._summarise(run)
@@ -133,44 +138,44 @@ class Service:
             while True:
                 try:
                     deliveries = consumer.receive(20.0)
-                    self._hearing[name] = True
+                    self._hears(name, True)
                     for delivery in deliveries:
                         self._arrived(name, consumer, delivery)
                 except QueueError as error:
-                    self._hearing[name] = False
+                    self._hears(name, False)
                     log.warning("queue %s: %s", name, error)
                     gevent.sleep(RETRY_S)
                 except DBAPIError as error:
                     # Unacknowledged, so it comes again; while nothing can be written, nothing is received either.
-                    self._hearing[name] = False
+                    self._hears(name, False)
                     log.error("database: %s", error.orig)
                     gevent.sleep(RETRY_S)
         finally:
             consumer.close()
 
+    def _hears(self, name: str, well: bool) -> None:
+        self._hearing[name] = well
+        tell = self.door.heard if well else self.door.deaf
+        tell(name, self.clock())
+
     def _arrived(self, name: str, consumer: Consumer, delivery: Delivery) -> None:
         """Decode a message and hand it on; one that can't be is kept as a dead letter."""
+        now = self.clock()
         try:
-            decoded = codec.decode(delivery.body, name)
-            event: Event
-            if name == JOBS and isinstance(decoded.message, Job):
-                event = JobReceived(decoded.message)
-            elif name == REPORTS and isinstance(decoded.message, Report):
-                _check_rows(decoded.message, delivery.body)
-                event = ReportReceived(decoded.message, self.clock())
-            else:
-                raise codec.DecodeError(f"a {type(decoded.message).__name__} on {name}", delivery.body)
+            event, ident = self.door.admit(delivery.body, name, now)
         except codec.DecodeError as error:
-            log.warning("dead letter from %s: %s", name, error.reason)
-            self.store.dead_letter(name, self.clock(), error.reason, delivery.body)
+            if self.door.keeps(name, now):
+                log.warning("dead letter: %s", error.reason, extra={"queue": name})
+                self.store.dead_letter(name, now, error.reason, delivery.body)
             consumer.ack([delivery])
             return
-        self.arrivals.put(Arrival(event, decoded.id, name, consumer, delivery))
+        self.arrivals.put(Arrival(event, ident, name, consumer, delivery))
 
     def _turn(self) -> None:
         """Wait for events or the next tick, decide, commit, publish, acknowledge."""
         arrived = self._gather()
         now = self.clock()
+        self.door.turned(now)
         try:
             self._take(arrived, now)
             self._publish()
@@ -179,6 +184,8 @@ class Service:
             log.error(
                 "%s; reading the state back", f"database: {error.orig}" if isinstance(error, DBAPIError) else error
             )
+            for name in (JOBS, REPORTS):
+                self.door.deaf(name, now)
             gevent.sleep(RETRY_S)
             self._reload()
             return
@@ -294,7 +301,7 @@ class Service:
             try:
                 # Its time is now: it is a person's word that it is still meant.
                 decoded = codec.decode(body, letter["queue"])
-                body = codec.encode(decoded.message, letter["queue"], self.clock())
+                body = self.door.encode(decoded.message, letter["queue"], self.clock())
             except codec.DecodeError:
                 log.info("dead letter %d still can't be read; it is sent as it is", ident)
             self.queue.send(letter["queue"], [body])
@@ -317,7 +324,9 @@ class Service:
 
     def _commit(self, commands: list[Any], received: list[str], orders: list[int], now: int) -> None:
         messages = [
-            (each.queue, codec.encode(each.message, each.queue, now)) for each in commands if isinstance(each, Publish)
+            (each.queue, self.door.encode(each.message, each.queue, now))
+            for each in commands
+            if isinstance(each, Publish)
         ]
         for each in commands:
             if isinstance(each, PutFile):
@@ -355,7 +364,9 @@ class Service:
             self.queue.declare(message.queue, 10)
             self._declared.add(message.queue)
         try:
-            self.queue.send(message.queue, [message.body])
+            # What waits since before an outage would be too old to be believed.
+            body = message.body if self._sending else self.door.renewed(message.body, self.clock())
+            self.queue.send(message.queue, [body])
         except QueueMissing:
             # A worker's own queue goes with it; the message has nobody to reach any more.
             log.info("queue %s is gone; dropped a message for it", message.queue)
@@ -401,24 +412,15 @@ class Service:
             job = Job(id=run.id, plan=run.document, project=run.project, env=run.env, files=run.files)
             fresh.plans[run.id] = self.cluster.plans.get(run.id) or read_plan(job)
         self.cluster = fresh
-        self._unsent = self.store.outgoing()
+        self._unsent = [
+            replace(each, body=self.door.renewed(each.body, self.clock())) for each in self.store.outgoing()
+        ]
 
     def _reload(self) -> None:
         try:
             self._read_back(self.cluster.epoch)
         except DBAPIError as error:
             log.error("database: %s", error.orig)
-
-
-def _check_rows(report: Report, body: str) -> None:
-    """Rows are free-form to the codec; what is no row must not reach the ledger. Raises DecodeError."""
-    for claim in report.claims:
-        for row in claim.rows:
-            try:
-                if Row.from_wire(row).second < 0:
-                    raise ValueError("second: before the schedule")
-            except ValueError as error:
-                raise codec.DecodeError(f"a row of claim {claim.claim}: {error}", body) from None
 
 
 def serve(
@@ -430,9 +432,10 @@ def serve(
     stop: gevent.event.Event,
     settings: Settings | None = None,
     files: FileStore | None = None,
+    secret: bytes | None = None,
 ) -> None:
     """Act as the scheduler until ``stop`` is set; ``ready`` is called once it acts."""
-    service = Service(store, queue, holder, now, settings, files)
+    service = Service(store, queue, holder, now, settings, files, secret)
     start = gevent.spawn(service.start)
     gevent.wait([start, stop], count=1)
     if not start.ready():

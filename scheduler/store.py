@@ -70,6 +70,12 @@ class Store:
 
     # One acting scheduler
 
+    def acted_until(self) -> int | None:
+        """When a scheduler last held the epoch; None where none ever did."""
+        with self.engine.connect() as connection:
+            found: int | None = connection.execute(select(tables.epochs.c.renewed_at)).scalar()
+            return found
+
     def take_epoch(self, holder: str, now: int) -> int | None:
         """The next epoch, where nobody holds it or its holder was silent for 5 s; else None."""
         with self.engine.begin() as connection:

@@ -200,6 +200,11 @@ def _watch(state: AgentState, now: Moment) -> Iterator[Command]:
     """What falls due by itself."""
     if not state.silent and now.boot - state.heard >= state.settings.silence_ns:
         state.silent = True
+        yield Log(
+            "warning",
+            f"no word from a scheduler for {state.settings.silence_ns // SECOND} s: "
+            "does one run on this broker, with the same LOADS_QUEUE_PREFIX and LOADS_SECRET?",
+        )
         for claim in list(state.engines()):
             detail = f"no word from the scheduler for {state.settings.silence_ns // SECOND} s"
             yield claims.log(claim, "error", f"{detail}: its engine is stopped")

@@ -64,7 +64,9 @@ def launch(settings: Settings, parent_fd: int | None = None) -> int:
             log.warning("ended engine process %d, which an earlier worker %s left behind", pid, name)
         files = FileStore(settings.files)
         queue = connect(broker, prefix=settings.queue_prefix)
-        service = Service(agent, queue, lambda tell: EnginePool(name, files, pids, environ, tell))
+        service = Service(
+            agent, queue, lambda tell: EnginePool(name, files, pids, environ, tell), secret=settings.secret
+        )
         _listen(service, parent_fd)
         try:
             return service.run(lambda: _ready(name, slots))

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gevent
@@ -48,6 +48,8 @@ BATCH = 10
 """Reports sent with one call; what SQS takes."""
 RETRY_S = 0.5
 RECEIVE_S = 20.0
+MAX_AGE_NS = 60_000_000_000
+"""Of a signed Control or offer; an older one is a replay, or means something that is past."""
 STEPS_VISIBILITY_S = 10
 VISIBILITY_S = 20
 HEALTH_S = 1.0
@@ -69,6 +71,7 @@ class Service:
         queue: Queue,
         pool: Callable[[Callable[[Event], None]], EnginePool],
         clock: Callable[[], Moment] = read_clocks,
+        secret: bytes | None = None,
     ) -> None:
         self.settings = settings
         self.state = AgentState.fresh(settings, clock().boot)
@@ -76,6 +79,7 @@ class Service:
         self.engines = pool(self.handle)
         self.status: gevent.event.AsyncResult[int] = gevent.event.AsyncResult()
         self._clock = clock
+        self._secret = secret
         self._reports: gevent.queue.Queue[Report] = gevent.queue.Queue()
         self._changed = gevent.event.Event()
         self._offers: dict[str, Consumer] = {}
@@ -210,7 +214,7 @@ class Service:
     def _decoded(self, name: str, consumer: Consumer, delivery: Delivery, kind: type) -> object:
         """The message, or None where it can't be read; such a one is dropped, since no retry would help."""
         try:
-            message = codec.decode(delivery.body, name).message
+            message = self._decode(delivery.body, name)
             if isinstance(message, kind):
                 return message
             reason = f"a {type(message).__name__}"
@@ -219,6 +223,13 @@ class Service:
         log.error("dropped what came on queue %s: %s", name, reason)
         self._acknowledge(consumer, delivery)
         return None
+
+    def _decode(self, body: str, name: str) -> object:
+        """A message, which must be signed and of late where this cluster has a secret; raises DecodeError."""
+        if not self._secret:
+            return codec.decode(body, name).message
+        now = self._clock().wall
+        return codec.decode(body, name, secret=self._secret, now_ns=now, max_age_ns=MAX_AGE_NS).message
 
     def _acknowledge(self, consumer: Consumer, delivery: Delivery) -> None:
         try:
@@ -231,16 +242,17 @@ class Service:
             batch = [self._reports.get()]
             while len(batch) < BATCH and not self._reports.empty():
                 batch.append(self._reports.get())
-            self._send([codec.encode(report, REPORTS, report.sent_at) for report in batch])
+            self._send(batch)
             for report in batch:
                 self.handle(Published(report.sequence))
 
-    def _send(self, bodies: list[str]) -> None:
-        """Try until the broker has them; some may arrive twice."""
+    def _send(self, reports: Sequence[Report]) -> None:
+        """Try until the broker has them; some may arrive twice. An envelope's time is that of the attempt."""
         down = False
         while True:
+            now = self._clock().wall
             try:
-                self.queue.send(REPORTS, bodies)
+                self.queue.send(REPORTS, [codec.encode(report, REPORTS, now, self._secret) for report in reports])
                 return
             except QueueMissing:
                 self._declare_again(REPORTS)

@@ -56,11 +56,11 @@ def url(tmp_path: Path) -> str:
 class Rig:
     """A service whose turns the test takes one by one."""
 
-    def __init__(self, url: str, broker: Broker | None = None, now: int = 10**18) -> None:
+    def __init__(self, url: str, broker: Broker | None = None, now: int = 10**18, secret: bytes | None = None) -> None:
         self.now = now
         self.broker = broker or Broker()
         self.store = Store(url)
-        self.service = Service(self.store, self.broker, "me", lambda: self.now)  # type: ignore[arg-type]
+        self.service = Service(self.store, self.broker, "me", lambda: self.now, secret=secret)  # type: ignore[arg-type]
         self.service.start()
         self._receipts = itertools.count()
 
