@@ -8,6 +8,7 @@ long as this process lives; one whose owner is gone (killed) is removed by the n
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +37,8 @@ _STOP_S = {WORKER: 4.0, SCHEDULER: 3.0, BROKER: 2.0}
 SPARE = 1
 _PREFIX = "run-"
 _SHOWN_LINES = 15
+_LITTLE_ROOM = 1 << 20
+_PROBE = 1 << 16
 
 
 class LocalError(Exception):
@@ -48,6 +52,7 @@ class Child:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
+        self._folder = folder
         self._out = folder / f"{name}.out"
         self._log = folder / f"{name}.log"
         reading, self._pipe = os.pipe()
@@ -84,7 +89,8 @@ class Child:
         """Raise LocalError where the child has ended."""
         code = self.process.poll()
         if code is not None:
-            raise LocalError(f"the {self.name} ended by itself ({_status(code)}){self.last_lines()}")
+            told = self.last_lines() or (f": {no_room(self._folder)}" if is_full(self._folder) else "")
+            raise LocalError(f"the {self.name} ended by itself ({_status(code)}){told}")
 
     def last_lines(self) -> str:
         """The end of what it printed, for people."""
@@ -168,7 +174,18 @@ class LocalCluster:
         """Have scheduler and worker begin, with one job (the fields of ``messages.Job``) to be done."""
         name = "local"
         self._children[WORKER].order(
-            {"args": ["--broker", broker, "--slots", str(self.slots + SPARE), "--name", name, "--files", str(self.files)]}
+            {
+                "args": [
+                    "--broker",
+                    broker,
+                    "--slots",
+                    str(self.slots + SPARE),
+                    "--name",
+                    name,
+                    "--files",
+                    str(self.files),
+                ]
+            }
         )
         self._children[SCHEDULER].order(
             {"args": ["--broker", broker, "--db", self.database], "broker": broker, "job": dict(job)}
@@ -182,6 +199,10 @@ class LocalCluster:
         """Raise LocalError where one of the children has ended."""
         for name in names:
             self._children[name].check()
+
+    def is_full(self) -> bool:
+        """Whether the parts can't write what they must keep."""
+        return is_full(self.folder)
 
     def stop(self) -> None:
         """Have every child end in order."""
@@ -199,6 +220,24 @@ class LocalCluster:
             shutil.rmtree(self.folder, ignore_errors=True)
             os.close(self._lock)
             self._lock = -1
+
+
+def is_full(folder: Path) -> bool:
+    """Whether nothing more can be written below a folder; where there seems to be little room, it is tried."""
+    try:
+        room = os.statvfs(folder)
+        if room.f_bavail * room.f_frsize > _LITTLE_ROOM:
+            return False
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_PROBE))
+    except OSError as error:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return False
+
+
+def no_room(folder: Path) -> str:
+    """What is the matter with a disk that is full, for people."""
+    return f"no space is left for {folder.parent}: make room, or set LOADS_HOME to a folder on another disk"
 
 
 def _own_folder(home: Path) -> tuple[Path, int]:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from loads_queue.model.plan import Plan
 
 from .interrupts import Interrupts, Leave
-from .local import BROKER, SCHEDULER, LocalCluster, LocalError, run_id
-from .result_files import deliver, results_folder, say, user
+from .local import BROKER, SCHEDULER, LocalCluster, LocalError, no_room, run_id
+from .result_files import deliver, reader_may_be_gone, results_folder, say, user
 from .results import EXIT_INTERRUPTED, INCOMPLETE, summary
 from .view import RunView
 
@@ -30,6 +30,8 @@ START_S = 30.0
 """How long broker and scheduler may take to start, and a job to become a run."""
 AFTER_LOSS_S = 15.0
 """How long to wait for the end of a run whose worker is gone: a lease, and some time."""
+FULL_S = 5.0
+"""How long the disk may be full before the run is given up."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class _Running:
         self.problems: list[str] = []
         self.lost_at: float | None = None
         """When the worker was found to have ended."""
+        self.full_at: float | None = None
+        """Since when nothing can be written."""
 
     def perform(self) -> int:
         """From the job to the files."""
@@ -96,7 +100,8 @@ class _Running:
         try:
             view = self._follow(reader, screen)
         finally:
-            screen.close()
+            with reader_may_be_gone():
+                screen.close()
             reader.close()
         if view is None:
             raise LocalError("\n".join(self.problems) or "the scheduler has not taken the job up")
@@ -104,10 +109,13 @@ class _Running:
 
     def _hand_over(self) -> bool:
         """Store the files and hand the job over once the broker is there; False where it was interrupted first."""
-        from loads_queue.files import FileStore
+        from loads_queue.files import FileStore, FileStoreError
 
         store = FileStore(self.cluster.files)
-        files = {name: store.put(path) for name, path in self.request.files.items()}
+        try:
+            files = {name: store.put(path) for name, path in self.request.files.items()}
+        except FileStoreError as error:
+            raise LocalError(str(error)) from None
         if not self._await(self.cluster.broker_url, "broker"):
             return False
         broker = self.cluster.broker_url()
@@ -145,18 +153,31 @@ class _Running:
             looked = time.monotonic()
             view = reader.run_view(self.name) or view
             if view is not None:
-                screen.update(view)
+                with reader_may_be_gone():
+                    screen.update(view)
                 if view.final:
                     return view
             if view is not None and not aborted and (self.interrupts.count or self.lost_at is not None):
-                aborted = True
-                reader.request_abort(self.name, user() if self.interrupts.count else "the loss of the worker")
-                screen.say("Ending the run; Ctrl-C once more leaves at once, without results.")
+                aborted = self._abort(reader)
+                with reader_may_be_gone():
+                    screen.say("Ending the run; Ctrl-C once more leaves at once, without results.")
             if self._given_up(view, begun):
                 view = reader.run_view(self.name) or view
                 self.cluster.kill()
                 return view
             self.interrupts.wait(max(POLL_S, 4 * (time.monotonic() - looked)))
+
+    def _abort(self, reader: Reader) -> bool:
+        """Have the scheduler end the run; False where it can't be told, since nothing can be written."""
+        from sqlalchemy.exc import OperationalError
+
+        try:
+            reader.request_abort(self.name, user() if self.interrupts.count else "the loss of the worker")
+        except OperationalError:
+            if not self.cluster.is_full():
+                raise
+            return False
+        return True
 
     def _given_up(self, view: RunView | None, begun: float) -> bool:
         """Whether nothing more will come: a child is gone, or the job was never taken up."""
@@ -172,9 +193,20 @@ class _Running:
                 self.cluster.check((BROKER, SCHEDULER))
                 return False
             return True
+        if self._out_of_room(now):
+            self.problems.append(no_room(self.cluster.folder))
+            return True
         if self.lost_at is not None:
             return now - self.lost_at > AFTER_LOSS_S
         return view is None and now - begun > START_S
+
+    def _out_of_room(self, now: float) -> bool:
+        """Whether the disk has been full for so long that the run can't become whole; at once after a Ctrl-C."""
+        if not self.cluster.is_full():
+            self.full_at = None
+            return False
+        self.full_at = self.full_at or now
+        return bool(self.interrupts.count) or now - self.full_at > FULL_S
 
     def _finish(self, view: RunView) -> int:
         """Write the files and tell how it went."""

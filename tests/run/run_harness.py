@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,19 +38,20 @@ class Command:
         self.home = folder / "home"
         self.started: list[subprocess.Popen[str]] = []
 
-    def start(self, *args: str) -> subprocess.Popen[str]:
-        """Start a command in a session of its own."""
+    def start(self, *args: str, sink: str = "") -> subprocess.Popen[str]:
+        """Start a command in a session of its own; its output is kept, unless there is a ``sink`` for it."""
         env = {name: value for name, value in os.environ.items() if not name.startswith("LOADS_")}
-        process = subprocess.Popen(
-            [*COMMAND, *args],
-            cwd=self.folder,
-            env={**env, "LOADS_HOME": str(self.home)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        with _output_to(sink) as stdout:
+            process = subprocess.Popen(
+                [*COMMAND, *args],
+                cwd=self.folder,
+                env={**env, "LOADS_HOME": str(self.home)},
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
         self.started.append(process)
         return process
 
@@ -76,6 +78,23 @@ class Command:
         """Processes and files that should be gone."""
         files = [str(path) for path in self.home.rglob("*") if path.name != "lock"]
         return [f"process {pid}" for pid in self.processes()] + files
+
+
+@contextlib.contextmanager
+def _output_to(sink: str) -> Iterator[int]:
+    """A descriptor for output: a pipe that is read, one that nobody reads, or a file."""
+    if not sink:
+        yield subprocess.PIPE
+        return
+    if sink == "nobody reads":
+        reading, writing = os.pipe()
+        os.close(reading)
+    else:
+        writing = os.open(sink, os.O_WRONLY)
+    try:
+        yield writing
+    finally:
+        os.close(writing)
 
 
 def _environ(entry: Path) -> bytes:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import tempfile
+import time
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
 from loads.scheduler.interrupts import Interrupts, Leave
-from loads.scheduler.local import BROKER, Child, LocalCluster, LocalError, _own_folder, run_id
+from loads.scheduler.local import BROKER, Child, LocalCluster, LocalError, _own_folder, is_full, no_room, run_id
 from loads.scheduler.run_command import hit_document
+from loads.scheduler.run_local import FULL_S, _Running
 from run_harness import wait_for
+from sqlalchemy.exc import OperationalError
 
 from loads_queue.model.plan import load_plan
 
@@ -91,6 +100,74 @@ class TestChildren:
         assert len(pids) == 3
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
         assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No room on any disk."""
+
+    def no_file(**_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=2, f_frsize=4096))
+    monkeypatch.setattr(tempfile, "TemporaryFile", no_file)
+
+
+class TestAFullDisk:
+    def test_there_is_room(self, tmp_path: Path) -> None:
+        assert not is_full(tmp_path)
+        assert not is_full(tmp_path / "gone"), "something else is the matter"
+
+    def test_little_room_is_room_where_something_can_be_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=0, f_frsize=4096))
+        assert not is_full(tmp_path)
+
+    @pytest.mark.usefixtures("full")
+    def test_a_child_that_can_t_say_why_it_ended(self, tmp_path: Path) -> None:
+        child = Child(BROKER, tmp_path)
+        child.process.kill()
+        child.process.wait(30)
+        with pytest.raises(LocalError, match=f"KILL.: no space is left for {tmp_path.parent}"):
+            child.check()
+        child.kill()
+
+    @pytest.mark.usefixtures("full")
+    @pytest.mark.parametrize(("interrupted", "waited"), [(True, 0.0), (False, FULL_S)])
+    def test_a_run_is_given_up(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: bool, waited: float
+    ) -> None:
+        cluster = LocalCluster(1, tmp_path)
+        cluster.folder = tmp_path / "run-1"
+        cluster.folder.mkdir()
+        monkeypatch.setattr(cluster, "check", lambda *_: None)
+        interrupts = Interrupts()
+        interrupts.count = int(interrupted)
+        monkeypatch.setattr(interrupts, "wait", lambda _: None)
+        clock = itertools.count()
+        monkeypatch.setattr(time, "monotonic", lambda: next(clock) / 10)
+        shown = []
+        screen = SimpleNamespace(update=shown.append, say=shown.append)
+        view = SimpleNamespace(final=False)
+        running = _Running(SimpleNamespace(), "r", tmp_path, cluster, interrupts)
+        assert running._follow(_FullReader(view), screen) is view
+        assert running.problems == [no_room(cluster.folder)]
+        assert str(tmp_path) in running.problems[0]
+        assert next(clock) / 10 >= waited
+
+
+@dataclass
+class _FullReader:
+    """A database on a disk that is full."""
+
+    view: object
+
+    def run_view(self, name: str) -> object:
+        return self.view
+
+    def request_abort(self, name: str, who: str) -> None:
+        raise OperationalError("insert", {}, sqlite3.OperationalError("database or disk is full"))
 
 
 class TestInterrupts:
