@@ -12,6 +12,8 @@ import click
 if TYPE_CHECKING:
     from loads_queue.model.problems import Problem
 
+    from .overrides import Overrides
+
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -51,6 +53,10 @@ def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], 
 @with_options(*LOAD_OPTIONS)
 @click.option("--hits", metavar="N", help="Loads v1's word for --iterations; 5:10 is 5, then 10.")
 @with_options(*_RUN_OPTIONS)
+@click.option(
+    "--server", metavar="URL", help="The scheduler that has the plan, where PLAN is the name of a stored one."
+)
+@click.option("--token", metavar="TOKEN", help="Its token.  [env LOADS_TOKEN]")
 def run(
     plan: str,
     plan_name: str | None,
@@ -63,24 +69,53 @@ def run(
     workers: int | None,
     out: Path | None,
     quiet: bool,
+    server: str | None,
+    token: str | None,
 ) -> None:
     """Run a plan on this machine and say how it went.
 
     PLAN is a file, YAML or JSON. --rate, --users, --for and --iterations replace the load of a plan with one step.
+    With --server it is the name of a plan that is stored there, and runs on that scheduler's workers, as `loads submit`
+    has it.
 
     Exit codes: 0 passed, 1 a threshold failed or the run was aborted elsewhere, 2 a wrong plan or call, 3 incomplete
     or the ledger does not balance, 4 no broker or not enough workers, 130 Ctrl-C (a second one leaves at once).
     """
     from .overrides import Overrides, parse_sets
+
+    overrides = Overrides(parse_sets(sets), rate, users, duration, iterations, hits, workers)
+    if server is not None:
+        if Path(plan).is_file():
+            raise click.UsageError(f"{plan} is a file: `loads submit` runs it on a cluster, `loads run` here")
+        sys.exit(_run_stored(plan, plan_name, overrides, server, token, out, quiet))
+    if not Path(plan).exists():
+        raise click.UsageError(f"no such file: {plan} (a stored plan runs by its name with --server URL)")
     from .planfile import read
     from .run_local import RunRequest, perform
 
-    overrides = Overrides(parse_sets(sets), rate, users, duration, iterations, hits, workers)
     loaded = read(plan, plan_name, overrides)
     warn(loaded.warnings)
     files = {name: Path(path) for name, path in loaded.files.items()}
     request = RunRequest(loaded.plan, loaded.document, loaded.project, files, workers=workers, out=out, quiet=quiet)
     sys.exit(perform(request))
+
+
+def _run_stored(
+    plan: str,
+    plan_name: str | None,
+    overrides: Overrides,
+    server: str,
+    token: str | None,
+    out: Path | None,
+    quiet: bool,
+) -> int:
+    """Run a stored plan where it is stored, and follow it; the exit code."""
+    from .client.follow import submit_and_follow
+    from .client.options import connected
+    from .client.submit_command import submission_of
+
+    submission = submission_of(plan, plan_name, overrides)
+    return submit_and_follow(connected(server, token), submission, out, quiet)
 
 
 @click.command()

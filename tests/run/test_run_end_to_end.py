@@ -255,7 +255,12 @@ def test_a_wrong_plan_lists_every_problem_before_anything_starts(loads: Command)
         (("hit", "http://127.0.0.1:1/", "--rate", "1", "--for", "1 parsec"), "parsec"),
         (("hit", "http://127.0.0.1:1/", "--rate", "1", "--for", "1s", "--header", "x"), "not a header"),
         (("hit", "127.0.0.1:1", "--rate", "1", "--for", "1s"), "not a URL"),
-        (("run", "nothing.yaml"), "nothing.yaml"),
+        (("run", "nothing.yaml"), "no such file: nothing.yaml (a stored plan runs by its name with --server URL)"),
+        (("run", "peak.yaml", "--server", "http://127.0.0.1:1", "--token", "x"), "no such file: peak.yaml"),
+        (
+            ("run", "peak", "--rate", "5", "--server", "http://127.0.0.1:1", "--token", "x"),
+            "a stored plan runs as it is",
+        ),
     ],
 )
 def test_wrong_calls(loads: Command, args: tuple[str, ...], told: str) -> None:
