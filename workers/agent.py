@@ -6,7 +6,8 @@ agents through every order of messages and every crash. The rules it keeps:
 * a claim stands in every Report until it is granted or refused, and its offer is acknowledged once such a Report is
   published;
 * at most as many offers are taken in as slots are free, and none without a free one;
-* an engine gets a permit only after the Report that states it is published, and only its own snapshots renew it;
+* an engine gets a permit only after the Report that states it is published, and only its own snapshots renew it; where
+  that Report came so late that the claim's lease may have ended before, not before a Control has confirmed the claim;
 * Controls of a lower epoch, of another incarnation, or not newer than the last one change nothing;
 * what the scheduler has not taken in is kept, and sent again where there is a hole;
 * without a Control for 120 s, engines are stopped.
@@ -66,7 +67,7 @@ def step(state: AgentState, event: Event, now: Moment) -> list[Command]:
 
 def wake_at(state: AgentState) -> int:
     """When the next ``Tick`` should come at the latest (CLOCK_BOOTTIME, ns)."""
-    times = [state.stepped + TICK_NS, report_due(state)]
+    times = [state.stepped + TICK_NS, report_due(state), _drains_at(state)]
     times += [claims.deadline(state, claim) for claim in state.claims.values()]
     return max(min(time for time in times if time is not None), state.stepped)
 
@@ -78,7 +79,7 @@ def _handle(state: AgentState, event: Event, now: Moment) -> Iterator[Command]:
         case ControlReceived(control):
             yield from _controlled(state, control, now)
         case Published(sequence):
-            yield from _published(state, sequence)
+            yield from _published(state, sequence, now)
         case EnginePrepared(name, requests_per_pass):
             if claim := state.claims.get(name):
                 claim.requests_per_pass = requests_per_pass
@@ -144,13 +145,14 @@ def _controlled(state: AgentState, control: Control, now: Moment) -> Iterator[Co
             yield from claims.refuse(state, claim, order, now)
         elif order.decision == "granted" and not claim.refused:
             yield from claims.obey(state, claim, order, now)
+            yield from claims.trust(claim, order, control)
     yield from resend(state, control, now)
 
 
 def _greet(state: AgentState, control: Control) -> None:
     """Say hello until this scheduler has a Report that did; a new one is greeted anew."""
     if control.epoch > state.epoch and state.epoch:
-        state.greeted, state.hello_since = False, None
+        state.greet_again()
     elif state.hello_since is not None and control.applied >= state.hello_since:
         state.greeted = True
 
@@ -163,7 +165,7 @@ def _acknowledge(claim: Claim) -> Iterator[Command]:
         yield Ack(delivery)
 
 
-def _published(state: AgentState, sequence: int) -> Iterator[Command]:
+def _published(state: AgentState, sequence: int, now: Moment) -> Iterator[Command]:
     """A Report is out: acknowledge the offers that it speaks for, hand out the permits that it states."""
     kept = state.kept.get(sequence)
     if kept is None:
@@ -174,8 +176,10 @@ def _published(state: AgentState, sequence: int) -> Iterator[Command]:
         if claim is None:
             continue
         yield from _acknowledge(claim)
+        yield from claims.renewed(state, claim, sequence, kept.snapshots.get(claim.id, 0), now)
         if permit := kept.permits.get(claim.id):
-            yield from claims.give(claim, permit)
+            claim.published = claim.published.widened(permit)
+        yield from claims.give(claim)
     trim(state, state.applied)
     if sequence == state.goodbye:
         state.exited = True
@@ -211,11 +215,26 @@ def _watch(state: AgentState, now: Moment) -> Iterator[Command]:
             yield from claims.stop(state, claim, SECOND, "lapsed", detail, now)
     for claim in state.claims.values():
         yield from claims.watch(state, claim, now)
+    yield from _drain(state, now)
     if state.at_once and state.leaving is not None:
         waited = now.boot - state.leaving >= KILL_WAIT_NS
         if waited or not any(state.engines()):
             state.exited = True
             yield Exit(0)
+
+
+def _drain(state: AgentState, now: Moment) -> Iterator[Command]:
+    """End where there has been nothing to do for so long."""
+    if state.claims:
+        state.idle_since = now.boot
+    elif state.leaving is None and (drains := _drains_at(state)) is not None and now.boot >= drains:
+        yield Log("info", f"nothing to do for {(now.boot - state.idle_since) // SECOND} s")
+        yield from _terminate(state, False, now)
+
+
+def _drains_at(state: AgentState) -> int | None:
+    after = state.settings.drain_after_ns
+    return None if after is None or state.claims or state.leaving is not None else state.idle_since + after
 
 
 def _report(state: AgentState, now: Moment) -> Iterator[Command]:
@@ -254,6 +273,7 @@ def _pass_over_pause(state: AgentState, now: Moment) -> None:
     if gap > PAUSE_NS:
         lost = gap - TICK_NS
         state.heard += lost
+        state.idle_since += lost
         for claim in state.claims.values():
             claim.heard += lost
     state.stepped = max(state.stepped, now.boot)

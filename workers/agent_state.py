@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from loads_queue.messages import ClaimOrder, Control, End, Hello, LoadStep, Report, Totals
+from loads_queue.messages import ClaimOrder, End, Hello, LoadStep, Report, Totals
 from loads_queue.model.states import after
 
 from .clock import HostClock
@@ -29,10 +29,12 @@ class Settings:
     new_id: Callable[[], str]
     silence_ns: int = 120 * SECOND
     """Without a Control for that long, engines are stopped."""
-    leave_grace_ns: int = 5 * SECOND
-    """What is in flight gets that long when the agent is told to end."""
+    leave_grace_ns: int = SECOND // 2
+    """What is in flight gets that long when the agent is told to end: meanwhile nobody does the shard's work."""
     leave_wait_ns: int = 3 * SECOND
     """How long an ending agent waits for the scheduler to have its last Reports."""
+    drain_after_ns: int | None = None
+    """After so long without a claim the agent ends by itself; None is never."""
     report_limit: int = 256 * 1024
     """No Report's message is longer than that, in bytes."""
 
@@ -115,6 +117,12 @@ class Claim:
     warned: set[str] = field(default_factory=set)
     stated: Permit = field(default_factory=Permit)
     """What the last Report states."""
+    published: Permit = field(default_factory=Permit)
+    """What published Reports have stated: as much may be given."""
+    leased: int = 0
+    """Until when, at least, the last published Report keeps the claim's lease."""
+    doubt: int | None = None
+    """The Report that was published after that time: until a Control has answered it, the claim may be another's."""
     given: Permit = field(default_factory=Permit)
     """What the engine was given; never more than a published Report stated."""
     stop: Stop | None = None
@@ -141,6 +149,8 @@ class Kept:
     report: Report
     permits: Mapping[str, Permit]
     """By claim, what its engine may be given once the Report is published."""
+    snapshots: Mapping[str, int] = field(default_factory=dict)
+    """By claim, when the snapshot was made with which the Report renews its lease."""
     published: bool = False
     sent: int = 0
     resends: int = 0
@@ -179,6 +189,8 @@ class AgentState:
     health: Mapping[str, Any] = field(default_factory=dict)
     stepped: int = 0
     """When the core last ran."""
+    idle_since: int = 0
+    """Since when there has been no claim."""
     leaving: int | None = None
     """Since when the agent is ending."""
     at_once: bool = False
@@ -189,7 +201,7 @@ class AgentState:
     @classmethod
     def fresh(cls, settings: Settings, boot: int) -> AgentState:
         """An agent that has just begun."""
-        return cls(settings, boot, heard=boot, stepped=boot)
+        return cls(settings, boot, heard=boot, stepped=boot, idle_since=boot)
 
     @property
     def free(self) -> int:
@@ -205,6 +217,6 @@ class AgentState:
         """Claims whose engine may be running."""
         return (claim for claim in self.claims.values() if claim.alive)
 
-    def is_newer(self, control: Control) -> bool:
-        """Whether a Control says something that an earlier one did not take back."""
-        return (control.epoch, control.revision) > (self.epoch, self.revision)
+    def greet_again(self) -> None:
+        """Say hello with the next Report, which the scheduler answers at once."""
+        self.greeted, self.hello_since, self.urgent = False, None, True

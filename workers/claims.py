@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from loads_queue.messages import ClaimOrder, End, Totals
+from loads_queue.messages import ClaimOrder, Control, End, Totals
 
 from .agent_events import Command, KillEngine, Log, SendToEngine, StartEngine
 from .agent_state import AgentState, Claim, ClaimEvent, ClaimState, Stop
 from .clock import Moment
-from .permits import SECOND, Bounds, Permit
+from .permits import SECOND, Bounds
 
 TOO_LATE_NS = SECOND
 """From the end of an engine's grace to TERM, and from TERM to KILL."""
@@ -64,7 +64,7 @@ def start(state: AgentState, claim: Claim, now: Moment) -> Iterator[Command]:
         return
     claim.move(ClaimEvent.START)
     claim.start = state.clock.boot_of(order.start_at, now)
-    claim.snapshot = claim.heard = now.boot
+    claim.heard = now.boot  # Not its snapshot: the permit goes by what the scheduler has seen of it.
     state.urgent = True
     yield SendToEngine(claim.id, {
         "type": "start",
@@ -96,10 +96,34 @@ def stop(state: AgentState, claim: Claim, grace_ns: int, cause: str, detail: str
     yield SendToEngine(claim.id, {"type": "stop", "grace_ns": grace_ns, "cause": "stopped"})
 
 
-def give(claim: Claim, permit: Permit) -> Iterator[Command]:
-    """Hand a published permit to the engine, if it is wider than what the engine has."""
-    wider = claim.given.widened(permit)
+def renewed(state: AgentState, claim: Claim, sequence: int, snapshot: int, now: Moment) -> Iterator[Command]:
+    """Note that a Report with a snapshot of the claim's is published, and whether that was too late to be sure.
+
+    An agent, or its way to the broker, may have been held up for longer than a lease lasts. Then the shard may have
+    been given to another worker, and nothing must start here before the scheduler has said that it was not.
+    """
+    if claim.leased and now.boot > claim.leased and claim.doubt is None and claim.state is not ClaimState.ENDED:
+        claim.doubt = sequence
+        state.greet_again()
+        silence = (now.boot - claim.leased + state.lease_ttl - SECOND) / SECOND
+        yield log(claim, "warning", f"not renewed for {silence:.1f} s: waiting for the scheduler's word on the claim")
+    claim.leased = max(claim.leased, snapshot + state.lease_ttl - SECOND if snapshot else 0)
+
+
+def trust(claim: Claim, order: ClaimOrder, control: Control) -> Iterator[Command]:
+    """A Control that has the claim run on, and knows of the Report that came late, settles the doubt."""
+    known = control.echo.report_sequence if control.echo else 0
+    if claim.doubt is not None and known >= claim.doubt and order.action != "stop":
+        claim.doubt = None
+        yield from give(claim)
+
+
+def give(claim: Claim) -> Iterator[Command]:
+    """Hand the published permit to the engine, if it is wider than what the engine has."""
+    wider = claim.given.widened(claim.published)
     if wider == claim.given or claim.state is not ClaimState.RUNNING or claim.refused or not claim.alive:
+        return
+    if claim.doubt is not None:
         return
     claim.given = wider
     line = {"type": "permit", "until": wider.until, "iterations": wider.iterations, "requests": wider.requests}

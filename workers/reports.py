@@ -48,6 +48,7 @@ def make_reports(state: AgentState, now: Moment, leaving: bool = False) -> Itera
     most = min(MOST_OUTPUT, OUTPUT_IN_ALL // max(len(state.claims), 1))
     claims = {claim.id: _cut(_claim_report(state, claim, now), most) for claim in state.claims.values()}
     permits = {claim.id: claim.stated for claim in state.claims.values() if claim.schedule_began}
+    snapshots = {claim.id: claim.snapshot for claim in state.claims.values()}
     parts = list(_parts(state, claims))
     for number, rows in enumerate(parts):
         last = number == len(parts) - 1
@@ -56,7 +57,7 @@ def make_reports(state: AgentState, now: Moment, leaving: bool = False) -> Itera
             for claim, report in claims.items()
         )
         report = _report(state, stated, now, leaving and last)
-        state.kept[report.sequence] = Kept(report, permits, sent=now.boot)
+        state.kept[report.sequence] = Kept(report, permits, snapshots, sent=now.boot)
         yield Publish(report)
     for claim in state.claims.values():
         claim.rows.clear()

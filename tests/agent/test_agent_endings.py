@@ -212,7 +212,7 @@ def test_a_busy_agent_stops_its_engines_and_waits_until_the_scheduler_has_all() 
     world.running()
     commands = world.do(Terminate())
     assert commands[0] == SetPrefetch(0)
-    assert world.lines(kind="stop") == [{"type": "stop", "grace_ns": 5 * SECOND, "cause": "stopped"}]
+    assert world.lines(kind="stop") == [{"type": "stop", "grace_ns": 500 * MS, "cause": "stopped"}]
     world.snapshot(1, rows=[{"second": 0, "started": 3}])
     world.line(type="end", cause="stopped", detail="", at_ns=SECOND)
     world.exit()

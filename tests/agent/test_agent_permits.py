@@ -31,7 +31,7 @@ def test_a_start_heard_before_the_engine_is_ready_is_told_when_it_is() -> None:
     assert not world.lines(kind="start")
     world.run(300 * MS)
     world.line(type="ready")
-    assert world.lines(kind="start") == [{"type": "start", "at": at, "first": 17}]
+    assert world.lines(kind="start") == [{"type": "start", "at": at, "first": 17, "turns": None, "changes": []}]
 
 
 def test_no_permit_before_its_report_is_published() -> None:
