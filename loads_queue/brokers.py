@@ -10,12 +10,15 @@ characters than letters, digits, ``.`` and ``-``, or is too long, ends in a dige
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 import socket
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -26,6 +29,23 @@ TIMEOUT_S = 5
 _SLICE_S = 0.25
 """How long a wait on Redis and RabbitMQ lasts before a changed prefetch is looked at."""
 _BATCH = 10
+
+
+_MOST = 100
+"""Messages taken from Redis at once."""
+_TAKE = """
+local taken = {}
+for number = 1, tonumber(ARGV[1]) do
+  local raw = redis.call('RPOP', KEYS[1])
+  if not raw then break end
+  local tag = ARGV[4] .. '.' .. number
+  redis.call('ZADD', KEYS[3], ARGV[2], tag)
+  redis.call('HSET', KEYS[2], tag, '[' .. raw .. ', "", ' .. ARGV[3] .. ']')
+  taken[number] = raw
+end
+return taken
+"""
+"""Pop and lend in one step, so that a kill in between loses nothing."""
 
 
 class Broker:
@@ -65,12 +85,16 @@ class Broker:
             )
             channel.basic_publish(message, exchange="", routing_key=name, **options)
 
+    def send_many(self, channel: Any, messages: Sequence[tuple[str, str]]) -> bool:
+        """Publish to many queues at once; False where there is no such call, and nothing was done."""
+        return False
+
     def delete(self, channel: Any, name: str) -> None:
         """Delete a queue."""
         raise NotImplementedError
 
-    def drain(self, connection: Any, reader: Any, left_s: float) -> None:
-        """Wait for a message, at most that long; it goes to the reader's callback."""
+    def drain(self, connection: Any, reader: Any, left_s: float, room: int) -> None:
+        """Wait for a message, at most that long, and take up to ``room``; they go to the reader's callback."""
         with suppress(socket.timeout):
             connection.drain_events(timeout=min(max(left_s, 0.01), _SLICE_S))
 
@@ -113,11 +137,11 @@ class Amqp(Broker):
         """Delete a queue."""
         channel.queue_delete(queue=name)
 
-    def drain(self, connection: Any, reader: Any, left_s: float) -> None:
+    def drain(self, connection: Any, reader: Any, left_s: float, room: int) -> None:
         """Wait for a message, then take those that have arrived with it."""
         with suppress(socket.timeout):
             connection.drain_events(timeout=min(max(left_s, 0.01), _SLICE_S))
-            for _ in range(_BATCH - 1):
+            for _ in range(min(_BATCH, room) - 1):
                 connection.drain_events(timeout=0.001)
 
 
@@ -148,8 +172,9 @@ class Redis(Broker):
         channel.queue_purge(queue=name)
         channel.client.delete(f"{name}.unacked", f"{name}.unacked.index")
 
-    def drain(self, connection: Any, reader: Any, left_s: float) -> None:
-        """Wait for a message; Kombu itself looks for expired loans only while none come.
+    def drain(self, connection: Any, reader: Any, left_s: float, room: int) -> None:
+        """Take what is there with one call, or wait for a message as Kombu does (which looks for expired loans only
+        while none come).
 
         A blocking pop lasts no longer than the wait, or it could take a message after a cancel (Redis 6 or newer).
         """
@@ -158,7 +183,50 @@ class Redis(Broker):
         if time.monotonic() - getattr(channel, "loads_restored", 0.0) >= 1:
             channel.loads_restored = time.monotonic()
             channel.qos.restore_visible(num=None, interval=1)
-        super().drain(connection, reader, left_s)
+        if channel._in_poll or not self._take(channel, reader, room):
+            super().drain(connection, reader, left_s, room)
+
+    def _take(self, channel: Any, reader: Any, room: int) -> int:
+        """Lend up to ``room`` messages at once, as Kombu keeps what is on loan, under receipts of our own."""
+        name = reader.queues[0].name
+        keys = [name, channel.unacked_key, channel.unacked_index_key]
+        base = uuid.uuid4().hex
+        found = _client(channel).eval(_TAKE, 3, *keys, min(room, _MOST), time.time(), json.dumps(name), base)
+        for number, raw in enumerate(found, start=1):
+            message = json.loads(raw)
+            body = channel.decode_body(message["body"], message["properties"].get("body_encoding"))
+            reader.on_message(SimpleNamespace(body=body, delivery_tag=f"{base}.{number}"))
+        return len(found)
+
+    def send(self, channel: Any, name: str, bodies: Sequence[str], **options: Any) -> None:
+        """Publish with one call."""
+        _client(channel).lpush(name, *(self._message(channel, name, body) for body in bodies))
+
+    def send_many(self, channel: Any, messages: Sequence[tuple[str, str]]) -> bool:
+        """Publish with one round trip."""
+        pipe = _client(channel).pipeline(transaction=False)
+        for name, body in messages:
+            pipe.lpush(name, self._message(channel, name, body))
+        pipe.execute()
+        return True
+
+    def _message(self, channel: Any, name: str, body: str) -> str:
+        """A body in Kombu's own wrapping."""
+        message = channel.prepare_message(
+            body, content_type="application/json", content_encoding="utf-8", properties={"delivery_mode": 2}
+        )
+        channel._inplace_augment_message(message, "", name)
+        return json.dumps(message)
+
+    def ack(self, channel: Any, name: str, tags: list[Any]) -> None:
+        """Acknowledge with one round trip."""
+        pipe = _client(channel).pipeline()
+        pipe.zrem(channel.unacked_index_key, *tags)
+        pipe.hdel(channel.unacked_key, *tags)
+        pipe.execute()
+        for tag in tags:
+            if tag in channel.qos._delivered:  # came by Kombu's own pop, and is counted by it
+                channel.qos._quick_ack(tag)
 
     def settle(self, connection: Any) -> None:
         """Wait for the blocking pop that may be under way: Kombu puts what it brings back."""
@@ -234,7 +302,7 @@ class Sqs(Broker):
         channel._queue_cache.pop(name, None)
         channel.sqs().delete_queue(QueueUrl=url)
 
-    def drain(self, connection: Any, reader: Any, left_s: float) -> None:
+    def drain(self, connection: Any, reader: Any, left_s: float, room: int) -> None:
         """One long poll, in whole seconds (less a little, or a poll that ends early would cost another second)."""
         reader.channel.wait_time_seconds = min(20, max(0, math.ceil(left_s - 0.05)))
         with suppress(socket.timeout):
@@ -258,6 +326,13 @@ class Sqs(Broker):
             channel.qos.ack(tag)
         for at in range(0, len(tags), _BATCH):
             yield [{"Id": str(number), "ReceiptHandle": tag} for number, tag in enumerate(tags[at : at + _BATCH])]
+
+
+def _client(channel: Any) -> Any:
+    """A Redis client for calls that don't block; Kombu would make one for each call."""
+    if not hasattr(channel, "loads_client"):
+        channel.loads_client = channel._create_client()
+    return channel.loads_client
 
 
 def _batches(bodies: Sequence[str]) -> Iterator[list[str]]:

@@ -60,12 +60,19 @@ class KombuQueue:
     def send(self, name: str, bodies: Sequence[str]) -> None:
         """Returns when the broker has all of them; see ``queue.Queue``."""
         for body in bodies:
-            if not body.startswith("{"):
-                raise QueueError(f"queue {name}: a body is the text of a JSON object, not {body[:20]!r}")
-            if (size := len(body.encode())) > MAX_BODY:
-                raise QueueError(f"queue {name}: a message of {size} bytes is over the limit of {MAX_BODY}")
+            _check(name, body)
         if bodies:
             self._call(lambda channel: self._broker.send(channel, self._broker.name(name), bodies), name)
+
+    def send_many(self, messages: Sequence[tuple[str, str]]) -> bool:
+        """Send (queue, body) with one call, where the broker has such a one; False, and nothing done, where it has
+        none. After an error some may have been sent."""
+        for name, body in messages:
+            _check(name, body)
+        taken: list[bool] = []
+        named = [(self._broker.name(name), body) for name, body in messages]
+        self._call(lambda channel: taken.append(self._broker.send_many(channel, named)), messages[0][0])
+        return taken[-1]
 
     def consume(self, name: str, prefetch: int) -> KombuConsumer:
         """A reader of a queue; it connects at its first receive."""
@@ -114,6 +121,14 @@ class KombuQueue:
         _end(sender)
 
 
+def _check(name: str, body: str) -> None:
+    if not body.startswith("{"):
+        raise QueueError(f"queue {name}: a body is the text of a JSON object, not {body[:20]!r}")
+    size = len(body) if body.isascii() else len(body.encode())
+    if size > MAX_BODY:
+        raise QueueError(f"queue {name}: a message of {size} bytes is over the limit of {MAX_BODY}")
+
+
 class KombuConsumer:
     """``queue.Consumer`` over a connection of its own."""
 
@@ -149,7 +164,9 @@ class KombuConsumer:
                 if self._room() > 0:
                     self._read(left_s)
                 else:
-                    self._wake.wait(left_s)
+                    if self._prefetch == 0 != self._applied and self._reader is not None:
+                        self.set_prefetch(0)  # it was lowered while a wait was under way, which brought nothing
+                    self._wake.wait(left_s if not self._arrived else 0)
                 if self._arrived and (found := self._handed_out()):
                     return found
                 if time.monotonic() >= deadline - 0.01:
@@ -199,7 +216,7 @@ class KombuConsumer:
             with self._reading, self._link.mapped(self._name):
                 self._open()
                 self._apply()
-                self._broker.drain(self._connection, self._reader, left_s)
+                self._broker.drain(self._connection, self._reader, left_s, self._room())
         except QueueError:
             self._drop()
             raise
