@@ -14,6 +14,9 @@ thresholds:                         # the run passes when all of them hold at th
   - iteration:p95(browse@steady) < 2s
   - dropped < 0.1%                  # of the iterations that the plan asked for
 
+abort_when:                         # the run ends early when one of them has held for so long
+  - error_rate > 50% for 10s
+
 steps:
   - name: browse
     load:                           # open model: iterations start at this rate, however slow the target is
