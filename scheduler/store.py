@@ -25,6 +25,11 @@ from .upserts import Upserts, pack_row
 EPOCH_FREE_NS = 5_000_000_000
 
 
+def epoch_is_held(holder: str, renewed_at: int, now: int) -> bool:
+    """Whether somebody acts; two schedulers' clocks may differ a little, so a renewal may seem to lie ahead."""
+    return bool(holder) and abs(now - renewed_at) < EPOCH_FREE_NS
+
+
 class EpochLost(Exception):
     """Another scheduler acts on this database now; this one must stop at once."""
 
@@ -78,13 +83,11 @@ class Store:
 
     def take_epoch(self, holder: str, now: int) -> int | None:
         """The next epoch, where nobody holds it or its holder was silent for 5 s; else None."""
+        first = self._insert(tables.epochs).values(id=1, number=0, holder="", renewed_at=now)
         with self.engine.begin() as connection:
-            row = connection.execute(select(tables.epochs).where(tables.epochs.c.id == 1).with_for_update()).first()
-            if row is None:
-                connection.execute(insert(tables.epochs).values(id=1, number=1, holder=holder, renewed_at=now))
-                self._count_on(connection)
-                return 1
-            if row.holder and 0 <= now - row.renewed_at < EPOCH_FREE_NS:
+            connection.execute(first.on_conflict_do_nothing())  # of several at once, all but one wait here
+            row = connection.execute(select(tables.epochs).where(tables.epochs.c.id == 1).with_for_update()).one()
+            if epoch_is_held(row.holder, row.renewed_at, now):
                 return None
             number: int = row.number + 1
             connection.execute(update(tables.epochs).values(number=number, holder=holder, renewed_at=now))
@@ -168,6 +171,8 @@ class Store:
 
     def dead_letter(self, queue: str, at: int, reason: str, body: str, kind: str = "") -> None:
         """Keep a message that could not be taken in, with the reason."""
+        # PostgreSQL holds no zero bytes; such a body is no message of ours and can only be looked at.
+        reason, body = (each.replace("\0", "\N{SYMBOL FOR NULL}") for each in (reason, body))
         with self.engine.begin() as connection:
             values = {"queue": queue, "kind": kind, "at": at, "reason": reason, "body": body}
             connection.execute(insert(tables.dead_letters).values(**values))
