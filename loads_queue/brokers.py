@@ -57,6 +57,9 @@ class Broker:
     receipts_last = False
     """Whether a receipt is good on another connection than that which it came from."""
 
+    at_once = 10
+    """The most messages that a ``drain`` takes."""
+
     def __init__(self, url: str, prefix: str) -> None:
         self.url = url
         self.prefix = prefix
@@ -150,6 +153,7 @@ class Redis(Broker):
 
     library = "redis"
     receipts_last = True
+    at_once = _MOST
 
     def options(self, queue: str | None, visibility_s: int) -> dict[str, Any]:
         """Kombu's transport options. Unacknowledged messages are kept apart by queue, since Kombu restores all that

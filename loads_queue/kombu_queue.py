@@ -145,6 +145,8 @@ class KombuConsumer:
         self._generation = 0
         self._arrived: list[Delivery] = []
         self._held: set[Any] = set()
+        self.behind = False
+        """Whether the last receive brought as many messages as it could, so that there may be more."""
         self._receiving = False
         self._closed = False
         self._wake = threading.Event()
@@ -161,8 +163,10 @@ class KombuConsumer:
             while not self._closed:
                 self._wake.clear()
                 left_s = max(0.0, deadline - time.monotonic())
-                if self._room() > 0:
+                room = self._room()
+                if room > 0:
                     self._read(left_s)
+                    self.behind = len(self._arrived) >= min(room, self._broker.at_once)
                 else:
                     if self._prefetch == 0 != self._applied and self._reader is not None:
                         self.set_prefetch(0)  # it was lowered while a wait was under way, which brought nothing

@@ -168,6 +168,35 @@ class Settings:
     max_attempts: int = 5
 
 
+class Claims(dict[str, Claim]):
+    """Claims by id, and found by their run, shard and worker, none of which changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by_run: dict[str, dict[str, Claim]] = {}
+        self.by_shard: dict[ShardKey, dict[str, Claim]] = {}
+        self.by_worker: dict[str, dict[str, Claim]] = {}
+
+    def __setitem__(self, ident: str, claim: Claim) -> None:
+        super().__setitem__(ident, claim)
+        self.by_run.setdefault(claim.run, {})[ident] = claim
+        self.by_shard.setdefault((claim.run, claim.step, claim.shard), {})[ident] = claim
+        self.by_worker.setdefault(claim.worker, {})[ident] = claim
+
+    def __delitem__(self, ident: str) -> None:
+        claim = self[ident]
+        super().__delitem__(ident)
+        _remove(self.by_run, claim.run, ident)
+        _remove(self.by_shard, (claim.run, claim.step, claim.shard), ident)
+        _remove(self.by_worker, claim.worker, ident)
+
+
+def _remove(index: dict[Any, dict[str, Claim]], key: Any, ident: str) -> None:
+    del index[key][ident]
+    if not index[key]:
+        del index[key]
+
+
 class Cluster:
     """The scheduler's whole state; ``changed`` names what the store has yet to write."""
 
@@ -178,12 +207,15 @@ class Cluster:
         self.plans: dict[str, Plan] = {}
         """The plan of each run that is not finished, as its document and env give it."""
         self.shards: dict[ShardKey, Shard] = {}
-        self.claims: dict[str, Claim] = {}
+        self.claims = Claims()
         self.workers: dict[str, Worker] = {}
         self.last_tick: int | None = None
         self.age = 0
         """How long leases have aged; only healthy ticks without gaps age them."""
         self.healthy = True
+        self.drained = True
+        self.report_interval_ns = self.settings.report_interval_ns
+        """What suits the fleet as it is."""
         self.renewed: dict[str, int] = {}
         """By claim, the age at which its lease was last renewed; after a start every lease is whole."""
         self.forsaken: set[str] = set()
@@ -209,7 +241,7 @@ class Cluster:
 
     def claims_of(self, run: str) -> Iterator[Claim]:
         """The granted claims of a run."""
-        return (claim for claim in self.claims.values() if claim.run == run)
+        return iter(list(self.claims.by_run.get(run, {}).values()))
 
     def renew(self, claim: Claim) -> None:
         """Give a claim's lease its full time."""
@@ -283,9 +315,11 @@ class SteerRequested:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed; ``healthy`` where what workers say can reach the scheduler and has been taken in."""
+    """Time has passed; ``healthy`` where what workers say can reach the scheduler and has been taken in, ``drained``
+    where no more of it is known to wait in the broker."""
 
     healthy: bool = True
+    drained: bool = True
 
 
 Event = JobReceived | ReportReceived | StopRequested | SteerRequested | Tick

@@ -18,8 +18,8 @@ def control_for(cluster: Cluster, worker: Worker, now: int) -> Command:
     cluster.touch(worker)
     granted = [
         _order(cluster, claim)
-        for claim in cluster.claims.values()
-        if claim.worker == worker.name and claim.incarnation == worker.incarnation and claim.state != ClaimState.ENDED
+        for claim in cluster.claims.by_worker.get(worker.name, {}).values()
+        if claim.incarnation == worker.incarnation and claim.state != ClaimState.ENDED
     ]
     refused = [
         ClaimOrder(
@@ -44,7 +44,7 @@ def control_for(cluster: Cluster, worker: Worker, now: int) -> Command:
             revision=worker.revision,
             applied=worker.applied,
             claims=(*granted, *refused),
-            report_interval_ns=cluster.settings.report_interval_ns,
+            report_interval_ns=cluster.report_interval_ns,
             lease_ttl_ns=cluster.settings.lease_ttl_ns,
             refused=worker.refused,
             echo=Echo(

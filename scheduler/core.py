@@ -23,6 +23,7 @@ from .cluster import Claim, Cluster, Event, JobReceived, ReportReceived, Run, St
 from .control import control_for
 from .effects import Command, Note
 from .intake import PlanReader, refuse_run, take_job, take_report
+from .pace import report_interval
 from .reserve import offer_due, offered_from, reserve
 from .takeover import close, settle
 
@@ -36,6 +37,10 @@ def step(cluster: Cluster, events: list[Event], now: int, read_plan: PlanReader)
     for event in events:
         commands += _take(cluster, event, now, read_plan)
     commands += _decide(cluster, now)
+    settings = cluster.settings
+    cluster.report_interval_ns = report_interval(
+        len(cluster.present(now)), settings.report_interval_ns, settings.lease_ttl_ns
+    )
     for name in list(cluster.workers):
         worker = cluster.workers[name]
         quiet = now - worker.control_at >= cluster.settings.control_every_ns
@@ -58,8 +63,8 @@ def _take(cluster: Cluster, event: Event, now: int, read_plan: PlanReader) -> li
             return stop_run(cluster, run, now, why, "aborted", who, grace) if run is not None else []
         case SteerRequested():
             return _steer(cluster, event, now)
-        case Tick(healthy):
-            _tick(cluster, now, healthy)
+        case Tick(healthy, drained):
+            _tick(cluster, now, healthy, drained)
     return []
 
 
@@ -74,15 +79,16 @@ def _steer(cluster: Cluster, event: SteerRequested, now: int) -> list[Command]:
     return steering.adjust(cluster, run, event.step, event.factor, now, event.who)
 
 
-def _tick(cluster: Cluster, now: int, healthy: bool) -> None:
-    """Age the leases. After a pause of the scheduler's own, or an outage, each has its full time again."""
+def _tick(cluster: Cluster, now: int, healthy: bool, drained: bool) -> None:
+    """Age the leases, unless what would renew them may be waiting in the broker. After a pause of the scheduler's own,
+    or an outage, each has its full time again."""
     gap = now - cluster.last_tick if cluster.last_tick is not None else 0
     cluster.last_tick = now
     if gap > TICK_GAP_NS or (healthy and not cluster.healthy):
         cluster.renewed = dict.fromkeys(cluster.renewed, cluster.age)
-    elif healthy:
+    elif healthy and drained:
         cluster.age += max(0, gap)
-    cluster.healthy = healthy
+    cluster.healthy, cluster.drained = healthy, drained
 
 
 def stop_run(
@@ -152,6 +158,9 @@ def _expired(cluster: Cluster, claim: Claim) -> bool:
 def _wait(cluster: Cluster, run: Run, now: int) -> list[Command]:
     plan = cluster.plans[run.id]
     if plan.start_at_ns is not None and now < plan.start_at_ns - plan.ready_timeout_ns:
+        if not run.reason:
+            run.reason = "waiting for the time that its plan starts at"
+            cluster.touch(run)
         return []
     try:
         reserved = reserve(cluster, run, now)

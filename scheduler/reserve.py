@@ -106,17 +106,24 @@ def offer_due(cluster: Cluster, run: Run, now: int) -> list[Command]:
     """Offers for the shards that nobody holds and that are due to be offered, or offered again."""
     plan = cluster.plans[run.id]
     commands: list[Command] = []
+    spare: bool | None = None
     for shard in cluster.shards_of(run.id):
+        if shard.state is not ShardState.PENDING and shard.state is not ShardState.OFFERED:
+            continue
         step = plan.steps[shard.step]
-        if shard.attempt and shard.state in (ShardState.PENDING, ShardState.OFFERED) and past_end(run, step, now):
+        if shard.attempt and past_end(run, step, now):
             close(cluster, shard)
             continue
         if shard.state is ShardState.PENDING:
             begin = offered_from(plan, step)
             if begin and (run.start_at is None or now < run.start_at + begin):
                 continue
-        elif shard.state is not ShardState.OFFERED or not _unclaimed(cluster, shard, now):
-            continue
+        else:
+            if shard.offered_at is None or now - shard.offered_at < cluster.settings.offer_again_ns:
+                continue
+            spare = _spare(cluster, now) if spare is None else spare
+            if not spare:
+                continue
         shard.state = after(SHARD_STATES, shard.state, ShardEvent.OFFER)
         shard.attempt += 1
         shard.offered_at = now
@@ -127,12 +134,11 @@ def offer_due(cluster: Cluster, run: Run, now: int) -> list[Command]:
     return commands
 
 
-def _unclaimed(cluster: Cluster, shard: Shard, now: int) -> bool:
-    """Whether an offer stood so long, with slots free, that it must be made again."""
-    if shard.offered_at is None or now - shard.offered_at < cluster.settings.offer_again_ns:
-        return False
+def _spare(cluster: Cluster, now: int) -> bool:
+    """Whether slots are free as far as is known, so that an offer that stood long must be made again. While Reports
+    wait in the broker it is not known: the claim may be among them."""
     used = sum(1 for claim in cluster.claims.values() if claim.active)
-    return sum(worker.slots for worker in cluster.present(now)) > used
+    return cluster.drained and sum(worker.slots for worker in cluster.present(now)) > used
 
 
 def load_step(run: Run, plan: Plan, step: Step, shard: Shard) -> tuple[LoadStep, list[PutFile]]:

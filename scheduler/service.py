@@ -14,13 +14,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 import gevent
 import gevent.event
 import gevent.queue
 from gevent import subprocess
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 
 from loads_queue import codec
 from loads_queue.files import FileStore, FileStoreError
@@ -33,7 +34,7 @@ from .abort import Judged
 from .cluster import Cluster, Event, JobReceived, Settings, SteerRequested, StopRequested, Tick
 from .doorkeeper import Doorkeeper
 from .effects import Note, Publish, PutFile, PutRows
-from .jobs import read_plan
+from .jobs import field_problem, read_plan
 from .reader import Reader
 from .store import EpochLost, Order, Outgoing, Store
 from .summarise import INLINE_ROWS, command, summarise
@@ -42,6 +43,11 @@ TICK_S = 0.1
 JUDGE_EVERY_NS = 1_000_000_000
 EPOCH_EVERY_NS = 1_000_000_000
 RETRY_S = 1.0
+GATHER_S = 0.05
+"""How long the Reports of a thousand workers, or more, are let gather to be decided about together."""
+GATHER_FROM = 50
+GATHER_ENOUGH = 50
+SEND_AT_ONCE = 100
 POISON = 5
 """So many times a message may fail before it is put aside."""
 FORGET_AFTER_NS = 30_000_000_000
@@ -89,6 +95,8 @@ class Service:
         self._unsent: list[Outgoing] = []
         self._declared: set[str] = set()
         self._hearing = {JOBS: True, REPORTS: True}
+        self._behind = {JOBS: False, REPORTS: False}
+        """Where the last receive left messages in the broker."""
         self._sending = True
         self._singly = 0
         """So many turns take one message each, to find the one that fails."""
@@ -138,6 +146,7 @@ class Service:
             while True:
                 try:
                     deliveries = consumer.receive(20.0)
+                    self._behind[name] = bool(getattr(consumer, "behind", False))
                     self._hears(name, True)
                     for delivery in deliveries:
                         self._arrived(name, consumer, delivery)
@@ -179,6 +188,10 @@ class Service:
         try:
             self._take(arrived, now)
             self._publish()
+        except DataError as error:
+            # The database is well: it refuses what a message says.
+            self._refused(arrived, error)
+            return
         except (DBAPIError, FileStoreError) as error:
             # What was not committed was not acknowledged either and comes again; the state in memory is read anew.
             log.error(
@@ -192,15 +205,18 @@ class Service:
         except EpochLost:
             raise
         except Exception as error:
-            if not arrived:
-                raise
-            log.exception("a message could not be taken in")
-            self._reload()
-            self._suspect(arrived, error)
+            self._refused(arrived, error)
             return
-        for arrival in arrived:
-            self._acknowledge(arrival)
+        self._acknowledge(arrived)
         self._after(now)
+
+    def _refused(self, arrived: list[Arrival], error: Exception) -> None:
+        """In an ``except`` clause: what arrived could not be taken in, and it is not for want of a database."""
+        if not arrived:
+            raise error
+        log.exception("a message could not be taken in")
+        self._reload()
+        self._suspect(arrived, error)
 
     def _take(self, arrived: list[Arrival], now: int) -> None:
         """Decide about what arrived, in one transaction."""
@@ -208,7 +224,7 @@ class Service:
             self.store.renew_epoch(self.cluster.epoch, now)
             self._renewed_at = now
         healthy = all(self._hearing.values()) and self._sending and self.arrivals.empty()
-        events: list[Event] = [Tick(healthy)]
+        events: list[Event] = [Tick(healthy, drained=not self._behind[REPORTS])]
         jobs: list[str] = []
         for arrival in arrived:
             if isinstance(arrival.event, JobReceived):
@@ -255,13 +271,16 @@ class Service:
             del self._failures[arrival.ident]
             name, body = arrival.queue, arrival.delivery.body
             self.store.dead_letter(name, self.clock(), f"failed {POISON} times: {error!r}"[:500], body)
-            self._acknowledge(arrival)
+            self._acknowledge([arrival])
 
     def _ordered(self, order: Order, jobs: list[str]) -> tuple[list[Event], bool]:
         """What somebody asked for, as events, and whether that is all; ``jobs`` takes the ids of jobs received."""
         args = order.args
         if order.action == "submit":
             job = Job(**args["job"])
+            if problem := field_problem(job):
+                log.warning("refused a job: %s", problem)
+                return [], True
             ident = f"job.{job.id}"
             if ident in jobs or self.store.received(ident):
                 return [], True
@@ -315,6 +334,8 @@ class Service:
         if self._singly:
             self._singly -= 1
             return arrived
+        if len(self.cluster.workers) >= GATHER_FROM and self.arrivals.qsize() < GATHER_ENOUGH:
+            gevent.sleep(min(GATHER_S, len(self.cluster.workers) * GATHER_S / 1000))
         while len(arrived) < 500:
             try:
                 arrived.append(self.arrivals.get_nowait())
@@ -346,36 +367,48 @@ class Service:
 
     def _publish(self) -> None:
         """Send what the outbox holds; what fails is tried again at the next turn."""
-        done: list[Outgoing] = []
+        done = 0
         try:
-            for message in self._unsent:
-                self._send(message)
-                done.append(message)
+            while done < len(self._unsent):
+                done += self._send(self._unsent[done : done + SEND_AT_ONCE])
             self._sending = True
         except QueueError as error:
             self._sending = False
             log.warning("publishing: %s", error)
         if done:
-            self.store.sent(done)
-            self._unsent = self._unsent[len(done) :]
+            self.store.sent(self._unsent[:done])
+            self._unsent = self._unsent[done:]
 
-    def _send(self, message: Outgoing) -> None:
-        if message.queue not in self._declared and not message.queue.startswith("control."):
-            self.queue.declare(message.queue, 10)
-            self._declared.add(message.queue)
+    def _send(self, messages: list[Outgoing]) -> int:
+        """Send the first of these messages, as many as one call takes; their number."""
+        for name in {each.queue for each in messages} - self._declared:
+            if not name.startswith("control."):
+                self.queue.declare(name, 10)
+                self._declared.add(name)
+        # What waits since before an outage would be too old to be believed.
+        now = self.clock()
+        fresh = [(each.queue, each.body if self._sending else self.door.renewed(each.body, now)) for each in messages]
+        send_many = getattr(self.queue, "send_many", None)
+        if len(fresh) > 1 and send_many is not None and send_many(fresh):
+            return len(fresh)
+        first = fresh[0][0]
+        bodies = [body for _, body in takewhile(lambda each: each[0] == first, fresh)]
         try:
-            # What waits since before an outage would be too old to be believed.
-            body = message.body if self._sending else self.door.renewed(message.body, self.clock())
-            self.queue.send(message.queue, [body])
+            self.queue.send(first, bodies)
         except QueueMissing:
             # A worker's own queue goes with it; the message has nobody to reach any more.
-            log.info("queue %s is gone; dropped a message for it", message.queue)
+            log.info("queue %s is gone; dropped a message for it", first)
+        return len(bodies)
 
-    def _acknowledge(self, arrival: Arrival) -> None:
-        try:
-            arrival.consumer.ack([arrival.delivery])
-        except QueueError as error:
-            log.warning("acknowledging: %s (it comes again and changes nothing)", error)
+    def _acknowledge(self, arrived: list[Arrival]) -> None:
+        by_consumer: dict[int, list[Arrival]] = {}
+        for arrival in arrived:
+            by_consumer.setdefault(id(arrival.consumer), []).append(arrival)
+        for each in by_consumer.values():
+            try:
+                each[0].consumer.ack([arrival.delivery for arrival in each])
+            except QueueError as error:
+                log.warning("acknowledging: %s (it comes again and changes nothing)", error)
 
     def _after(self, now: int) -> None:
         """What follows a decision: summaries of runs that became final, and memory given back."""

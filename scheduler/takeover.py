@@ -117,8 +117,7 @@ def beginning(cluster: Cluster, shard: Shard, now: int) -> tuple[int, tuple[int,
 
 
 def _attempts(cluster: Cluster, shard: Shard) -> list[Claim]:
-    claims = (claim for claim in cluster.claims_of(shard.run) if (claim.step, claim.shard) == shard.key[1:])
-    return sorted(claims, key=lambda claim: claim.attempt)
+    return sorted(cluster.claims.by_shard.get(shard.key, {}).values(), key=lambda claim: claim.attempt)
 
 
 def _behind(claim: Claim) -> int:
