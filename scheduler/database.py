@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from loads_queue.settings import without_password
 
 from . import tables
 
@@ -20,23 +22,60 @@ class StoreError(Exception):
 def open_engine(url: str, read_only: bool = False) -> Engine:
     """An engine on a database that has this program's tables; raises StoreError."""
     try:
-        engine = create_engine(url)
-        if engine.dialect.name == "sqlite":
-            event.listen(engine, "connect", _sqlite_settings)
+        engine = _engine(url)
         if not read_only:
             with engine.begin() as connection:
+                _alone(connection)
                 _prepare(connection)
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
-        raise StoreError(f"database {_shown(url)}: {error}: give sqlite:///FILE or postgresql://...") from None
+    except ImportError as error:
+        raise StoreError(
+            f"database {without_password(url)}: {error}: postgresql:// needs pip install 'loads-cluster[postgres]'"
+        ) from None
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        # A port that is no number is a ValueError of SQLAlchemy's.
+        raise StoreError(
+            f"database {without_password(url)}: {error}: give sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
+        ) from None
     except DBAPIError as error:
-        raise StoreError(f"database {_shown(url)}: {error.orig}") from None
+        raise StoreError(f"database {without_password(url)}: {' '.join(str(error.orig).split())}") from None
     return engine
 
 
-def _shown(url: str) -> str:
-    """A database URL without its password."""
-    head, _, tail = url.rpartition("@")
-    return f"{head.split('://')[0]}://...@{tail}" if head else url
+def _engine(text: str) -> Engine:
+    url = make_url(text)
+    if url.drivername in ("postgresql", "postgres"):
+        url = url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() != "postgresql":
+        engine = create_engine(url)
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", _sqlite_settings)
+        return engine
+    # What the URL says itself is left alone. A server that goes away without a word must not hold us for ever.
+    given = {name: value for name, value in _POSTGRES.items() if name not in url.query}
+    return create_engine(url, pool_pre_ping=True, connect_args=given)
+
+
+_POSTGRES = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+    "application_name": "loads",
+}
+
+
+def _alone(connection: Connection) -> None:
+    """Keep others that open the same empty database out until the end of the transaction."""
+    if connection.dialect.name == "sqlite":
+        # Python's module would begin a transaction only at the first INSERT, and make each table in one of its own.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    elif connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+
+
+_LOCK = 0x4C6F616473
+"""An advisory lock's number; any will do that nobody else uses in a database of ours."""
 
 
 def _sqlite_settings(connection: Any, _: Any) -> None:

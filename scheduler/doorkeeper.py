@@ -20,6 +20,7 @@ from loads_queue.messages import JOBS, REPORTS, Job, Message, Report
 from loads_queue.model.summary import Row
 
 from .cluster import Event, JobReceived, ReportReceived
+from .jobs import field_problem
 
 SECOND = 1_000_000_000
 MAX_AGE_NS = 600 * SECOND
@@ -96,6 +97,8 @@ class Doorkeeper:
             self._check_age(decoded.time, body, queue, now)
         message = decoded.message
         if queue == JOBS and isinstance(message, Job):
+            if problem := field_problem(message):
+                raise codec.DecodeError(f"Job: {problem}", body)
             return JobReceived(message), decoded.id
         if queue == REPORTS and isinstance(message, Report):
             _check_rows(message, body)

@@ -6,6 +6,22 @@ from loads_queue.messages import Job
 from loads_queue.model.plan import Plan, load_plan
 from loads_queue.model.problems import PlanError, Problem
 
+LONGEST_ID = 190
+_MOST = (1 << 31) - 1
+
+
+def field_problem(job: Job) -> str | None:
+    """Why a job can't be kept as it is, whatever its plan says, or None."""
+    if not 0 < len(job.id) <= LONGEST_ID or not job.id.isprintable():
+        return f"id: not a name of up to {LONGEST_ID} printable characters"
+    for name in ("project", "owner"):
+        if "\0" in getattr(job, name):
+            return f"{name}: has a zero byte"
+    for name in ("priority", "workers"):
+        if abs(getattr(job, name) or 0) > _MOST:
+            return f"{name}: beyond 32 bits"
+    return None
+
 
 def read_plan(job: Job) -> Plan:
     """The plan of a job; raises PlanError with every problem, files that were not sent along among them."""

@@ -4,7 +4,7 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 # command:package
-needs="redis-server:redis-server rabbitmq-server:rabbitmq-server"
+needs="redis-server:redis-server rabbitmq-server:rabbitmq-server postgres:postgresql"
 
 missing() {
   for need in $needs; do
@@ -12,8 +12,11 @@ missing() {
   done
 }
 
-# Daemons live in sbin, which is not on everyone's PATH.
+# Daemons live in sbin, which is not on everyone's PATH; Debian's PostgreSQL in a folder of its version.
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+for folder in /usr/lib/postgresql/*/bin; do
+  PATH="$PATH:$folder"
+done
 lacking=$(missing)
 if [ -n "$lacking" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   echo "loads: installing for the tests: $lacking" >&2

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -122,6 +124,52 @@ class RabbitMq(Service):
         return False
 
 
+class Postgres(Service):
+    """Answers once it lets us in; it listens earlier. Its folder is another user's where we are root."""
+
+    def __init__(self, command: Sequence[str], port: int, folder: Path, url: str, user: str | None) -> None:
+        super().__init__(command, port, folder, url)
+        self._user = user
+
+    def start(self) -> None:
+        """Start it, as a user that is not root."""
+        with (self.folder / "output").open("ab") as output:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder,
+                start_new_session=True, user=self._user, group=self._user,
+            )  # fmt: skip
+
+    def answers(self) -> bool:
+        """Whether a connection can be made."""
+        import psycopg
+
+        with suppress(psycopg.OperationalError):
+            psycopg.connect(self.url, connect_timeout=2).close()
+            return True
+        return False
+
+    def stop(self, number: int = signal.SIGINT) -> int | None:
+        """End it with that signal, by default without waiting for its clients."""
+        return super().stop(number)
+
+    def query(self, statement: str) -> None:
+        """One statement, outside of a transaction."""
+        import psycopg
+
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(statement)
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The URL of a new database, which is dropped in the end."""
+        name = f"t{secrets.token_hex(6)}"
+        self.query(f"CREATE DATABASE {name}")
+        try:
+            yield f"{self.url.rpartition('/')[0]}/{name}"
+        finally:
+            self.query(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
 class Embedded(Service):
     """``loads broker``; its URL is what it prints."""
 
@@ -173,6 +221,37 @@ def moto(folder: Path) -> Service:
     port = free_port()
     command = [program("moto_server", str(Path(sys.executable).parent / "moto_server")), "-H", "127.0.0.1"]
     return Service([*command, "-p", str(port)], port, folder, f"sqs://key:secret@127.0.0.1:{port}//")
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL of its own, for TCP and with a password. It refuses to run as root: then it is user postgres's, and
+    so is its folder, which lies where that user can go."""
+    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    initdb, server = (program(name, *(str(place / name) for place in places)) for name in ("initdb", "postgres"))
+    user = "postgres" if os.geteuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="loads-postgres-"))
+    try:
+        password = secrets.token_hex(8)
+        (folder / "password").write_text(password)
+        if user is not None:
+            for path in (folder, folder / "password"):
+                shutil.chown(path, user, user)
+        command = [initdb, "-D", str(folder / "data"), "-U", "loads", "-A", "scram-sha-256", "-E", "UTF8"]
+        command += ["--locale=C", "--no-sync", f"--pwfile={folder / 'password'}"]
+        subprocess.run(command, check=True, capture_output=True, user=user, group=user, cwd=folder)
+        port = free_port()
+        settings = {
+            "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off",
+            "max_connections": 60, "shared_buffers": "16MB",
+        }  # fmt: skip
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        url = f"postgresql://loads:{password}@127.0.0.1:{port}/postgres"
+        with running(Postgres([server, "-D", str(folder / "data"), *options], port, folder, url, user)) as service:
+            assert isinstance(service, Postgres)
+            yield service
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from loads.scheduler.doorkeeper import MAX_AGE_NS, MOST_REPORTS, SECOND, Doorkeeper
@@ -133,11 +132,6 @@ class SignedRig(Rig):
 
     def __init__(self, url: str, now: int = NOW) -> None:
         super().__init__(url, now=now, secret=SECRET)
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'loads.db'}"
 
 
 def test_unsigned_altered_and_old_jobs_are_dead_letters(url: str) -> None:

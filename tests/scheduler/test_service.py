@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gevent
@@ -46,11 +45,6 @@ class Broker:
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         self.acked += [delivery.receipt for delivery in deliveries]
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'loads.db'}"
 
 
 class Rig:

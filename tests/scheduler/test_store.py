@@ -24,11 +24,6 @@ STEP = {
 }
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'loads.db'}"
-
-
 def filled(store: Store, now: int = 100) -> Cluster:
     """A cluster with one of everything, every field away from its default."""
     epoch = store.take_epoch("me", now)
