@@ -245,11 +245,11 @@ class _RunRows:
             self.version = found.version
             changed.add((found.step, row.second))
         for step, second in changed:
-            merged = Row(second)
-            for claim in self._owners[step]:
-                row_of = self.by_claim[claim].get(second)
-                if row_of is not None:
-                    merged.add(row_of)
+            parts = [row for claim in self._owners[step] if (row := self.by_claim[claim].get(second)) is not None]
+            # Of one claim there is nothing to add up, and its row need not be kept twice.
+            merged = parts[0] if len(parts) == 1 else Row(second)
+            for part in parts if len(parts) > 1 else ():
+                merged.add(part)
             self.by_step.setdefault(step, {})[second] = merged
 
 

@@ -1,7 +1,7 @@
 """How far an engine may go before the next Report: the bounds on its iterations and requests.
 
 Pure. Bounds are cumulative, never sink, and are generous (several seconds of work), so that only a fault meets them:
-an open load gets the arrivals due in the next seconds; the others what they did in the last ones times five, at least
+an open load gets the arrivals due in the next eight seconds; the others what they do in as long, as measured, at least
 two turns a user, doubled each time the engine says that it is hungry. What a bound means depends on the load: for the
 open model arrivals of the shard (those numbered below it), for iterations each user's turns (``shared``: the
 shard's), for users with a duration the iterations started.
@@ -18,8 +18,8 @@ from loads_queue.messages import Totals
 from loads_queue.model import profile
 
 SECOND = 1_000_000_000
-AHEAD_NS = 5 * SECOND
-LEAST_REQUESTS = 1000
+AHEAD_NS = 8 * SECOND
+LEAST_REQUESTS = 100
 LEAST_TURNS = 2
 MEASURED_NS = 3 * SECOND
 MOST_DOUBLINGS = 16

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from loads.workers.agent_events import ControlReceived, Exit, KillEngine, Log, Release, Terminate
+from loads.workers.permits import AHEAD_NS
 
 from loads_queue.model import profile
 from tests.agent.world import MS, SECOND, World, of
@@ -51,7 +52,7 @@ def test_changes_before_the_start_are_in_the_bounds_of_the_first_permit() -> Non
     changes = ((0, 1, 100),)
     world.control(world.order(action="run", start_at=world.start_at(0), changes=changes))
     world.run(100 * MS)
-    assert world.lines(kind="permit")[-1]["iterations"] == 5  # One a second, of the next 5 s.
+    assert world.lines(kind="permit")[-1]["iterations"] == AHEAD_NS // SECOND  # One a second.
 
 
 def test_a_later_change_goes_to_the_running_engine() -> None:

@@ -179,21 +179,21 @@ def test_nothing_is_sent_to_an_engine_that_has_ended() -> None:
 # The bounds themselves
 
 
-def test_an_open_load_may_go_five_seconds_ahead_of_its_profile() -> None:
+def test_an_open_load_may_go_eight_seconds_ahead_of_its_profile() -> None:
     bounds = Bounds(OPEN, 0, 2, 10 * SECOND)
     assert bounds.after(0, 0, Totals(), Progress(), 1, NONE)[0] == 0
-    assert bounds.after(10 * SECOND, 0, Totals(), Progress(), 1, NONE)[0] == 250
+    assert bounds.after(10 * SECOND, 0, Totals(), Progress(), 1, NONE)[0] == 400
     assert bounds.after(10_000 * SECOND, 0, Totals(), Progress(), 1, NONE)[0] == 3000
 
 
 def test_users_get_two_turns_each_then_what_they_show_they_can_do() -> None:
     bounds = Bounds(USERS, 0, 1, 0)
     progress = Progress()
-    assert bounds.after(0, 0, Totals(), progress, 1, NONE) == (20, 1000)
+    assert bounds.after(0, 0, Totals(), progress, 1, NONE) == (20, 100)
     progress.add(0, Totals(), False)
     fast = Totals(started=500, attempted=4000)
     progress.add(SECOND, fast, False)
-    assert bounds.after(SECOND, 0, fast, progress, 1, NONE) == (3000, 24000)
+    assert bounds.after(SECOND, 0, fast, progress, 1, NONE) == (4500, 36000)
 
 
 def test_hunger_doubles_and_calm_halves() -> None:
@@ -234,4 +234,4 @@ def test_a_successor_of_counted_turns_counts_from_where_it_owns() -> None:
 
 def test_requests_cover_what_may_begin_in_the_open_model() -> None:
     bounds = Bounds(OPEN, 0, 1, 0)
-    assert bounds.after(0, 0, Totals(in_flight=100), Progress(), 3, NONE)[1] == 2 * (500 + 100) * 3
+    assert bounds.after(0, 0, Totals(in_flight=100), Progress(), 3, NONE)[1] == 2 * (800 + 100) * 3
