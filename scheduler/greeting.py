@@ -14,7 +14,12 @@ def greeting(settings: Settings, url: str | None, stored: list[str]) -> str:
 
     home = settings.home
     prefix = f"LOADS_HOME={home} " if given("home") else ""
-    worker = f"{prefix}loads worker{' --broker URL' if given('broker') else ''}"
+    commands = {
+        f"{prefix}loads worker{' --broker URL' if given('broker') else ''}": "a worker; start as many as you like",
+        f"{prefix}loads submit plan.yaml": "run a plan and follow it",
+        f"{prefix}loads status": "what runs; then: loads watch RUN",
+    }
+    width = max(map(len, commands))
     lines = [
         "The scheduler is ready.",
         "",
@@ -26,9 +31,7 @@ def greeting(settings: Settings, url: str | None, stored: list[str]) -> str:
         "",
         "In other terminals of this machine:",
         "",
-        f"  {worker:<44}  a worker; start as many as you like",
-        f"  {f'{prefix}loads submit plan.yaml':<44}  run a plan and follow it",
-        f"  {f'{prefix}loads status':<44}  what runs; then: loads watch RUN",
+        *(f"  {command:<{width}}   {purpose}" for command, purpose in commands.items()),
         "",
         "Ctrl-C ends the scheduler. Runs are kept, and go on when it is started again.",
         "",

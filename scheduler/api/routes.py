@@ -31,6 +31,9 @@ class StrictParser(FlaskParser):
         data = req.get_data(cache=False)
         if not data:
             return {}
+        if req.max_content_length is not None and len(data) >= req.max_content_length:
+            # A body that comes in chunks is cut off there, without a word.
+            raise Refused(413, f"the body is longer than {req.max_content_length} bytes")
         if not req.is_json:
             raise Refused(415, "the body must be JSON: send it with `Content-Type: application/json`")
         try:

@@ -70,7 +70,9 @@ def serve(settings: Settings, hosts: tuple[str, ...] = (), parent_fd: int | None
     listener = _listener(host, port)
     app = create_app(_context(settings, names_of(host, hosts)))
     pool = gevent.pool.Pool(MOST_CONNECTIONS)
-    server = WSGIServer(listener, app, log=None, error_log=log, spawn=pool, handler_class=_Handler)
+    # Without a name it would ask the DNS for one.
+    named = {"SERVER_NAME": host}
+    server = WSGIServer(listener, app, log=None, error_log=log, spawn=pool, handler_class=_Handler, environ=named)
     stop = gevent.event.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stop.set)

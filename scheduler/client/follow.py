@@ -183,13 +183,14 @@ class _Following:
     def _screen(self) -> Screen:
         from .. import live, output
 
-        screen = live.screen_for(output.console(), self.quiet)
+        footer = f"Run {self.run}. Ctrl-C leaves it alone."
         if self.aborted:
-            screen.say("Ending the run; Ctrl-C once more leaves at once, without results.")
+            footer = "Ending the run; Ctrl-C once more leaves at once, without results."
         elif self.own:
-            screen.say(f"Run {self.run}. Ctrl-C asks whether to abort it or to detach.")
-        else:
-            screen.say(f"Run {self.run}. Ctrl-C leaves it alone.")
+            footer = f"Run {self.run}. Ctrl-C asks whether to abort it or to detach."
+        screen = live.screen_for(output.console(), self.quiet, footer)
+        if isinstance(screen, live.Plain):
+            screen.say(footer)
         return screen
 
     def _look(self, screen: Screen) -> bool:
