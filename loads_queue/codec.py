@@ -27,6 +27,7 @@ from typing import Any, NoReturn, cast, get_args, get_origin, get_type_hints
 
 import marshmallow
 
+from . import quick
 from .messages import VERSION, Control, Job, LoadStep, Message, Report
 
 MAX_DEPTH = 100
@@ -61,7 +62,7 @@ def encode(message: Message, queue: str, now_ns: int, secret: bytes | None = Non
     """The envelope for a message on ``queue``, signed where a secret is given; raises EncodeError."""
     kind = type(message).__name__
     try:
-        wire = _without_defaults(message, _schema(cast(Any, type(message))).dump(message))
+        wire = _without_defaults(message, quick.dump(message))
         body = json.dumps(wire, separators=(",", ":"), allow_nan=False)
         _message(kind, body)
     except (_Refused, TypeError, ValueError, RecursionError) as error:
@@ -139,8 +140,11 @@ def _message(kind: str, body: str) -> Message:
     cls = _TYPES.get(kind)
     if cls is None:
         raise _Refused(f"type {_shown(kind)} is not known")
+    value = _parse(body, kind)
+    if (found := quick.load(cls, value)) is not None:
+        return cast(Message, found)
     try:
-        return cast(Message, _schema(cast(Any, cls)).load(_parse(body, kind)))
+        return cast(Message, _schema(cast(Any, cls)).load(value))
     except marshmallow.ValidationError as error:
         raise _Refused(f"{kind}: {_first(error.messages)}") from None
 
