@@ -39,6 +39,9 @@ BROKER_PATIENCE_S = 1.5
 """How long a broker that holds our folder may take to end, before it is taken for one that stays."""
 
 
+INHERIT_EVERY_S = 0.3
+
+
 class LaunchError(Exception):
     """The scheduler can't go on; the text says what to do."""
 
@@ -112,15 +115,29 @@ class _Scheduler:
         if self.settings.broker is not None:
             yield self.settings.broker
             return
-        if not _free(self.settings.home, BROKER_PATIENCE_S) and (found := find_broker(self.settings.home)) is not None:
-            yield found
-            return
         from .children import Child
 
         data = ["--data", str(self.settings.home)]
         child = Child("broker", data, lambda said: [*data, "--listen", _listen_of(said["url"])], self._lose)
         with self._child(child):
-            yield str(child.start()["url"])
+            if not _free(self.settings.home, BROKER_PATIENCE_S) and (found := find_broker(self.settings.home)):
+                heir = gevent.spawn(self._inherit, child)
+                try:
+                    yield found
+                finally:
+                    heir.kill()
+            else:
+                yield str(child.start()["url"])
+
+    def _inherit(self, child: Child) -> None:
+        """Take over the broker of another scheduler once that is gone; it comes back at the same address."""
+        from .children import ChildError
+
+        while not child.said:
+            gevent.sleep(INHERIT_EVERY_S)
+            if _free(self.settings.home, 0):
+                with contextlib.suppress(ChildError):  # another one was quicker
+                    child.start()
 
     @contextlib.contextmanager
     def _store(self, loaded: list[tuple[Path, Loaded]]) -> Iterator[Store]:

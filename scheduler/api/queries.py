@@ -54,14 +54,14 @@ class Queries:
             row = connection.execute(wanted).mappings().first()
             return None if row is None else dict(row)
 
-    def waiting_jobs(self, ident: str | None = None) -> list[Mapping[str, Any]]:
+    def waiting_jobs(self, ident: str | None = None, limit: int = 1) -> list[Mapping[str, Any]]:
         """Jobs that were submitted here and not taken up yet, newest first, in the form of ``run``."""
         orders = tables.orders.c
         wanted = select(orders.run, orders.args, orders.at).where(orders.taken.is_(False), orders.action == "submit")
         if ident is not None:
             wanted = wanted.where(orders.run == ident)
         with self._engine.connect() as connection:
-            found = connection.execute(wanted.order_by(orders.id.desc())).all()
+            found = connection.execute(wanted.order_by(orders.id.desc()).limit(limit)).all()
         return [_waiting(row.args["job"], row.at) for row in found]
 
     def spent(self, ident: str) -> bool:

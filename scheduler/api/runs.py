@@ -57,7 +57,7 @@ def list_runs(limit: int, offset: int, state: str | None = None) -> Mapping[str,
     if state is not None and state not in STATES:
         raise Refused(422, f"no such state: {state[:40]!r}: one of {', '.join(STATES)}")
     context = here()
-    waiting = [] if offset or state not in (None, "active", SUBMITTED) else context.queries.waiting_jobs()
+    waiting = [] if offset or state not in (None, "active", SUBMITTED) else context.queries.waiting_jobs(limit=limit)
     taken = [] if state == SUBMITTED else context.reader.runs(limit, offset, state)
     ids = {run["id"] for run in taken}
     return {"runs": [*(job for job in waiting if job["id"] not in ids), *taken][:limit]}

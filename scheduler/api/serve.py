@@ -22,7 +22,7 @@ import gevent.pool
 from gevent.os import make_nonblocking, nb_read
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
-from loads_queue.address import Address, kept_token, remove_address, write_address
+from loads_queue.address import Address, find_server, kept_token, remove_address, write_address
 from loads_queue.files import FileStore
 from loads_queue.logs import configure
 from loads_queue.settings import Settings
@@ -36,6 +36,7 @@ SILENT_S = 120
 """How long a connection may stay silent, between requests and within one."""
 
 PATIENCE_S = 2.0
+SAY_EVERY_S = 1.0
 
 log = logging.getLogger("loads.api")
 
@@ -85,7 +86,10 @@ def serve(settings: Settings, hosts: tuple[str, ...] = (), parent_fd: int | None
         _say(settings.home, Address(url, app.extensions[KEY].token))
         sys.stdout.write(json.dumps({"url": url, "listen": f"{_bracketed(host)}:{server.server_port}"}) + "\n")
         sys.stdout.flush()
-        stop.wait()
+        while not stop.wait(SAY_EVERY_S):
+            # A scheduler that ended here may have been the last to say where it is.
+            if find_server(settings.home) is None:
+                _say(settings.home, Address(url, app.extensions[KEY].token))
     finally:
         remove_address(settings.home)
         server.stop(timeout=1)

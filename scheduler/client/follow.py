@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..interrupts import Interrupts, Leave
+from ..local import run_id
 from ..result_files import deliver, results_folder, say, user
 from ..results import ABORTED, EXIT_INTERRUPTED
 from .server import Server, ServerError, path_of
@@ -41,7 +42,7 @@ class Submission:
     document: Mapping[str, Any] | None = None
     plan_ref: str | None = None
     run: str | None = None
-    """The run's id; the scheduler makes one up without it."""
+    """The run's id; one is made up without it."""
     project: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -50,12 +51,15 @@ class Submission:
 
 
 def submit(server: Server, submission: Submission) -> Mapping[str, Any]:
-    """Hand files and plan over; the run as the API has it. Raises ServerError and PlanError."""
+    """Hand files and plan over; the run as the API has it. Raises ServerError and PlanError.
+
+    The id is made here, so that a call that has to be repeated makes no second run.
+    """
     digests = {name: digest_of(path) for name, path in submission.files.items()}
     for name, path in submission.files.items():
         server.put_file(path, digests[name])
     body: dict[str, Any] = {
-        "id": submission.run,
+        "id": submission.run or run_id(),
         "plan": submission.document,
         "plan_ref": submission.plan_ref,
         "project": submission.project,
@@ -92,7 +96,7 @@ def follow(server: Server, run: str, out: Path | None = None, quiet: bool = Fals
                 found = {**found, "verdict": ABORTED, "exit_code": EXIT_INTERRUPTED}
             return deliver(found, folder, quiet)
         except Leave:
-            say(f"loads: left at once; the run's end was asked for: loads status {run}", error=True)
+            say(f"loads: left at once; see what becomes of the run: loads status {run}", error=True)
             return EXIT_INTERRUPTED
 
 
@@ -159,6 +163,7 @@ class _Following:
         self.own = own
         """Whether a Ctrl-C here concerns the run."""
         self.aborted = False
+        self._abort_told = False
         self._away_since: float | None = None
 
     def to_the_end(self) -> bool:
@@ -173,8 +178,7 @@ class _Following:
                     choice = self._ask()
                     if choice == DETACH:
                         return False
-                    if choice == ABORT:
-                        self._abort()
+                    self.aborted = choice == ABORT
                     screen = self._screen()
                 self.interrupts.wait(POLL_S)
         finally:
@@ -198,6 +202,7 @@ class _Following:
         from ..live_wire import from_wire
 
         try:
+            self._tell_abort()
             wire = self.server.get(path_of(self.run, "live"))
         except ServerError as error:
             if not error.passing:
@@ -231,13 +236,16 @@ class _Following:
             sys.stderr.flush()
             answer = sys.stdin.readline()
         except Leave:
-            self._abort()
+            self.aborted = True
+            self._tell_abort()
             raise
         choice = {"a": ABORT, "d": DETACH}.get(answer.strip().lower()[:1], GO_ON if answer else ABORT)
         if choice == GO_ON:
             self.interrupts.forget()
         return choice
 
-    def _abort(self) -> None:
-        self.aborted = True
-        self.server.post(path_of(self.run, "abort"), who=user())
+    def _tell_abort(self) -> None:
+        """Have the run aborted where that was wanted here; a call that fails is made again with the next look."""
+        if self.aborted and not self._abort_told:
+            self.server.post(path_of(self.run, "abort"), who=user())
+            self._abort_told = True

@@ -101,13 +101,19 @@ def test_an_address_that_is_taken(cluster: Cluster) -> None:
 
 def test_a_second_scheduler_on_the_same_home_stands_by(cluster: Cluster) -> None:
     first = cluster.scheduler()
+    broker = find_broker(cluster.home)
+    cluster.start("worker", "--slots", "2", "--name", "one").ready()
+    plan = cluster.write("plan.yaml", plan_text(cluster.target(), "{rate: 20, for: 1s}"))
     second = cluster.start("scheduler", "--listen", "127.0.0.1:0")
     wait_for(lambda: "waiting for it to end" in second.log.read_text())
     assert not second.out.read_text()
     first.popen.kill()
     first.popen.wait()
-    # The broker was the first one's own and went with it: the second one can't act, and says so.
-    wait_for(lambda: second.popen.poll() is not None or second.out.read_text())
+    # The broker was the first one's own and went with it: the second one takes its place, where workers know it.
+    second.ready()
+    assert find_broker(cluster.home) == broker
+    wait_for(lambda: cluster.json("info")["workers"] == 1)
+    assert cluster.loads("submit", plan, "--quiet").returncode == 0
 
 
 def test_plans_are_stored_at_the_start(cluster: Cluster) -> None:
