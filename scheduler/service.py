@@ -134,7 +134,10 @@ class Service:
                         reader.get()
         finally:
             gevent.killall(readers)
-            self.store.free_epoch(self.cluster.epoch)
+            try:
+                self.store.free_epoch(self.cluster.epoch)
+            except DBAPIError as error:
+                log.warning("the epoch ends by itself: database: %s", error.orig)
 
     def stop(self) -> None:
         """End ``run`` after its present turn."""

@@ -80,6 +80,7 @@ class Service:
         self.status: gevent.event.AsyncResult[int] = gevent.event.AsyncResult()
         self._clock = clock
         self._secret = secret
+        self._prefetch = 0
         self._reports: gevent.queue.Queue[Report] = gevent.queue.Queue()
         self._changed = gevent.event.Event()
         self._offers: dict[str, Consumer] = {}
@@ -141,7 +142,8 @@ class Service:
             case KillEngine(claim, signal):
                 self.engines.kill(claim, signal)
             case SetPrefetch(count):
-                self._set_prefetch(count)
+                self._prefetch = count
+                self._set_prefetch()
             case Ack(delivery):
                 gevent.spawn(self._answer_offer, delivery, "ack")
             case Release(delivery):
@@ -151,10 +153,13 @@ class Service:
             case Exit(status):
                 self.status.set(status)
 
-    def _set_prefetch(self, count: int) -> None:
+    def _set_prefetch(self) -> None:
+        # With another secret than the scheduler's it would eat offers that it can't obey: a Control says it is ours.
+        if self._secret and not self.state.control_id:
+            return
         for name, consumer in self._offers.items():
             try:
-                consumer.set_prefetch(count)
+                consumer.set_prefetch(self._prefetch)
             except QueueError as error:
                 log.warning("queue %s: %s (its next connection will know)", name, error)
 
@@ -182,7 +187,10 @@ class Service:
             for delivery in self._receive(name, consumer):
                 control = self._decoded(name, consumer, delivery, Control)
                 if isinstance(control, Control):
+                    first = not self.state.control_id
                     self.handle(ControlReceived(control))
+                    if first:
+                        self._set_prefetch()
                     self._acknowledge(consumer, delivery)
         finally:
             consumer.close()

@@ -72,8 +72,22 @@ def an_offer(run: str, at: int, secret: bytes | None = SECRET) -> str:
     return codec.encode(offer(f"offer-{run}", run=run), STEPS, at, secret)
 
 
+def a_control(revision: int, at: int, secret: bytes | None = SECRET) -> str:
+    return codec.encode(Control(f"c{revision}", "w1", "life1", 1, revision, 0), CONTROL, at, secret)
+
+
+def test_no_offer_is_taken_from_a_scheduler_with_another_secret(worker: Worker) -> None:
+    now = time.time_ns()
+    worker.queue.send(STEPS, [an_offer("theirs", now, b"theirs")])
+    worker.queue.send(CONTROL, [a_control(1, now, b"theirs")])
+    worker.until(lambda: worker.acked(CONTROL))
+    gevent.sleep(0.05)
+    assert worker.acked(STEPS) == [] and len(worker.queue.bodies[STEPS]) == 1
+
+
 def test_only_offers_that_are_signed_and_of_late_are_claimed(worker: Worker) -> None:
     now = time.time_ns()
+    worker.queue.send(CONTROL, [a_control(1, now)])
     bodies = [
         an_offer("unsigned", now, None),
         an_offer("theirs", now, b"theirs"),
@@ -89,12 +103,8 @@ def test_only_offers_that_are_signed_and_of_late_are_claimed(worker: Worker) -> 
 
 def test_only_a_control_that_is_signed_and_of_late_is_obeyed(worker: Worker) -> None:
     now = time.time_ns()
-
-    def control(revision: int, at: int, secret: bytes | None = SECRET) -> str:
-        found = Control(f"c{revision}", "w1", "life1", 1, revision, 0)
-        return codec.encode(found, CONTROL, at, secret)
-
-    bodies = [control(7, now, None), control(8, now, b"theirs"), control(9, now - 2 * MAX_AGE_NS), control(3, now)]
+    old = now - 2 * MAX_AGE_NS
+    bodies = [a_control(7, now, None), a_control(8, now, b"theirs"), a_control(9, old), a_control(3, now)]
     worker.queue.send(CONTROL, bodies)
     worker.until(lambda: len(worker.acked(CONTROL)) == 4)
     assert worker.service.state.control_id == "c3"
