@@ -121,6 +121,18 @@ class Refusal:
 
 
 @dataclass(slots=True)
+class Life:
+    """Which Reports of an earlier life of a worker were taken in."""
+
+    applied: int = 0
+    ahead: set[int] = field(default_factory=set)
+
+    def take(self, sequence: int) -> bool:
+        """Note a Report's sequence; False where it was taken in before."""
+        return _take(self, sequence)
+
+
+@dataclass(slots=True)
 class Worker:
     """One worker, as its Reports show it."""
 
@@ -131,6 +143,7 @@ class Worker:
     clock: Clock = field(default_factory=Clock)
     health: Mapping[str, Any] = field(default_factory=dict)
     applied: int = 0
+    """The highest report sequence taken in without holes."""
     ahead: set[int] = field(default_factory=set)
     """Report sequences taken in beyond a hole."""
     revision: int = 0
@@ -141,18 +154,28 @@ class Worker:
     leaving: bool = False
     refused: str = ""
     refusals: dict[str, Refusal] = field(default_factory=dict)
-    former: tuple[str, ...] = ()
-    """Earlier lives of the worker, latest last: what they say late still counts for their claims."""
+    former: dict[str, Life] = field(default_factory=dict)
+    """By incarnation, earlier lives of the worker, latest last: what they say late still counts for their claims."""
 
     def take(self, sequence: int) -> bool:
         """Note a Report's sequence; False where it was taken in before."""
-        if sequence <= self.applied or sequence in self.ahead:
-            return False
-        self.ahead.add(sequence)
-        while self.applied + 1 in self.ahead:
-            self.applied += 1
-            self.ahead.discard(self.applied)
-        return True
+        return _take(self, sequence)
+
+    def whole_until(self, incarnation: str) -> int:
+        """Up to which sequence every Report of a life was taken in; 0 of one that is not known any more."""
+        if incarnation == self.incarnation:
+            return self.applied
+        return self.former[incarnation].applied if incarnation in self.former else 0
+
+
+def _take(life: Worker | Life, sequence: int) -> bool:
+    if sequence <= life.applied or sequence in life.ahead:
+        return False
+    life.ahead.add(sequence)
+    while life.applied + 1 in life.ahead:
+        life.applied += 1
+        life.ahead.discard(life.applied)
+    return True
 
 
 @dataclass(frozen=True, slots=True)

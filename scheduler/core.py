@@ -221,7 +221,7 @@ def _known(cluster: Cluster, run: Run, claim: Claim, now: int) -> bool:
     """Whether nothing more is awaited from a claim: its end and all before it is here, or it is given up."""
     if claim.state is ClaimState.ENDED:
         worker = cluster.workers.get(claim.worker)
-        if worker is None or worker.incarnation != claim.incarnation or worker.applied >= claim.end_sequence:
+        if worker is None or worker.whole_until(claim.incarnation) >= claim.end_sequence:
             return True
     silent_from = claim.advanced_at
     if run.start_at is not None and claim.permit_until_ns is not None:

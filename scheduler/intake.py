@@ -20,7 +20,7 @@ from loads_queue.model.states import (
     after,
 )
 
-from .cluster import Claim, Cluster, Refusal, Run, Worker
+from .cluster import Claim, Cluster, Life, Refusal, Run, Worker
 from .effects import Command, Note, PutRows
 from .takeover import beginning
 
@@ -97,7 +97,8 @@ def _new_life(cluster: Cluster, before: Worker | None, report: Report, at: int) 
     """A worker that was not known, or that has started again; its engines of before are gone by then."""
     worker = Worker(report.worker, report.incarnation, last_report_at=at)
     if before is not None:
-        worker.former = (*before.former, before.incarnation)[-MOST_FORMER:]
+        lives = {**before.former, before.incarnation: Life(before.applied, before.ahead)}
+        worker.former = dict(list(lives.items())[-MOST_FORMER:])
         for claim in cluster.claims.values():
             if claim.worker == worker.name and claim.incarnation != worker.incarnation and claim.active:
                 cluster.forsaken.add(claim.id)
@@ -108,6 +109,8 @@ def _new_life(cluster: Cluster, before: Worker | None, report: Report, at: int) 
 
 def _take_former(cluster: Cluster, worker: Worker, report: Report, at: int) -> list[Command]:
     """Late truth: what an earlier life of a worker measured still counts for the claims that it had."""
+    worker.former[report.incarnation].take(report.sequence)
+    cluster.touch(worker)
     commands: list[Command] = []
     for said in report.claims:
         claim = cluster.claims.get(said.claim)

@@ -7,7 +7,7 @@ second stays cheap.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -181,6 +181,7 @@ class Reader:
             ).mappings()
         ]
         workers = [worker_from(dict(row)) for row in connection.execute(select(tables.workers)).mappings()]
+        holed = _holed(run, claims, workers)
         events = connection.execute(
             select(tables.events).where(tables.events.c.run == run.id).order_by(tables.events.c.id)
         )
@@ -201,7 +202,7 @@ class Reader:
             no_capacity=run.outcome == "no_capacity",
             verdict={"aborted": "aborted", "failed": "incomplete"}.get(run.outcome),
             steps=tuple(
-                _step(run, plan, index, [shard for shard in shards if shard.step == index], claims, rows)
+                _step(run, plan, index, [shard for shard in shards if shard.step == index], claims, rows, holed)
                 for index in range(len(plan.steps) if plan else 0)
             ),
             workers=tuple(_worker(worker, claims) for worker in workers),
@@ -245,7 +246,7 @@ class _RunRows:
             self.version = found.version
             changed.add((found.step, row.second))
         for step, second in changed:
-            parts = [row for claim in self._owners[step] if (row := self.by_claim[claim].get(second)) is not None]
+            parts = [own for claim in self._owners[step] if (own := self.by_claim[claim].get(second)) is not None]
             # Of one claim there is nothing to add up, and its row need not be kept twice.
             merged = parts[0] if len(parts) == 1 else Row(second)
             for part in parts if len(parts) > 1 else ():
@@ -254,7 +255,13 @@ class _RunRows:
 
 
 def _step(
-    run: Run, plan: Plan | None, index: int, shards: list[Shard], claims: list[Claim], rows: _RunRows
+    run: Run,
+    plan: Plan | None,
+    index: int,
+    shards: list[Shard],
+    claims: list[Claim],
+    rows: _RunRows,
+    holed: Collection[str],
 ) -> StepView:
     assert plan is not None
     step = plan.steps[index]
@@ -267,7 +274,7 @@ def _step(
         shards = [Shard(run.id, index, 0, ShardState.OVER if run.stop_at is not None else ShardState.PENDING)]
     for shard in shards:
         attempts = [claim for claim in own if claim.shard == shard.index]
-        evidence = _evidence(run, step, load, shard, len(shards), attempts, rows)
+        evidence = _evidence(run, step, load, shard, len(shards), attempts, rows, holed)
         found = shard_ledger(evidence)
         gaps += shard_gaps(evidence, [_claim(claim) for claim in attempts], found, now_ns)
         ledger.add(found)
@@ -288,7 +295,14 @@ def _step(
 
 
 def _evidence(
-    run: Run, step: Step, load: Load, shard: Shard, count: int, claims: list[Claim], rows: _RunRows
+    run: Run,
+    step: Step,
+    load: Load,
+    shard: Shard,
+    count: int,
+    claims: list[Claim],
+    rows: _RunRows,
+    holed: Collection[str],
 ) -> ShardEvidence:
     end = load.end_ns
     return ShardEvidence(
@@ -296,10 +310,23 @@ def _evidence(
         share=load.shard(shard.index, count),
         end_ns=None if end is None else step.delay_ns + end,
         delay_ns=step.delay_ns,
-        claims=tuple(claim_evidence(claim, rows.by_claim.get(claim.id, {})) for claim in claims),
+        claims=tuple(claim_evidence(claim, rows.by_claim.get(claim.id, {}), claim.id in holed) for claim in claims),
         over=shard.state is ShardState.OVER,
         stopped_ns=_stopped(run),
     )
+
+
+def _holed(run: Run, claims: list[Claim], workers: list[Worker]) -> set[str]:
+    """Claims of a final run of which earlier Reports are missing: a broker lost them, and the worker could not send
+    them again. Until a run is final they may still come."""
+    if run.state is not RunState.FINISHED:
+        return set()
+    by_name = {worker.name: worker for worker in workers}
+    return {
+        claim.id
+        for claim in claims
+        if claim.worker in by_name and by_name[claim.worker].whole_until(claim.incarnation) < claim.sequence
+    }
 
 
 def _stopped(run: Run) -> int | None:
@@ -309,8 +336,8 @@ def _stopped(run: Run) -> int | None:
     return run.stop_at - run.start_at if run.start_at is not None else -1
 
 
-def claim_evidence(claim: Claim, rows: Mapping[int, Row]) -> ClaimEvidence:
-    """What the ledger must know of a claim."""
+def claim_evidence(claim: Claim, rows: Mapping[int, Row], holed: bool = False) -> ClaimEvidence:
+    """What the ledger must know of a claim; ``holed`` where Reports before its last one will not come any more."""
     totals = claim.totals
     end = claim.end
     # An end without a schedule time is one before the schedule began: the engine had nothing to account for.
@@ -334,6 +361,7 @@ def claim_evidence(claim: Claim, rows: Mapping[int, Row]) -> ClaimEvidence:
         covered_ns=totals.covered_ns,
         cause=cause,
         dead=claim.state is ClaimState.DEAD or (end is not None and cause not in ACCOUNTED),
+        holed=holed,
         rows=tuple(rows[second] for second in sorted(rows)),
     )
 

@@ -156,6 +156,8 @@ class Service:
                 except QueueError as error:
                     self._hears(name, False)
                     log.warning("queue %s: %s", name, error)
+                    if isinstance(error, QueueMissing):
+                        self._declare_again(name)
                     gevent.sleep(RETRY_S)
                 except DBAPIError as error:
                     # Unacknowledged, so it comes again; while nothing can be written, nothing is received either.
@@ -164,6 +166,13 @@ class Service:
                     gevent.sleep(RETRY_S)
         finally:
             consumer.close()
+
+    def _declare_again(self, name: str) -> None:
+        """The broker lost a queue, with all that was in it: have it exist again."""
+        try:
+            self.queue.declare(name, 20)
+        except QueueError as error:
+            log.warning("queue %s: %s", name, error)
 
     def _hears(self, name: str, well: bool) -> None:
         self._hearing[name] = well

@@ -17,7 +17,7 @@ from loads_queue.messages import Clock, End, Hello, Message, Totals
 from loads_queue.model.states import ClaimState, RunState, ShardState
 
 from . import tables
-from .cluster import Claim, Cluster, Refusal, Run, Shard, Worker
+from .cluster import Claim, Cluster, Life, Refusal, Run, Shard, Worker
 from .database import open_engine
 from .effects import Note, PutRows
 from .upserts import Upserts, pack_row
@@ -281,7 +281,7 @@ def worker_from(row: Mapping[str, Any]) -> Worker:
             **{**hello, "addresses": tuple(hello["addresses"]), "slot_kinds": tuple(hello["slot_kinds"])}
         )
     values["clock"] = Clock(**row["clock"])
-    values["former"] = tuple(row["former"])
+    values["former"] = {name: Life(life["applied"], set(life["ahead"])) for name, life in row["former"].items()}
     values["ahead"] = set(row["ahead"])
     values["refusals"] = {name: Refusal(**item) for name, item in row["refusals"].items()}
     return Worker(**values)

@@ -139,6 +139,9 @@ class ClaimEvidence:
     """How it ended, by its own last report; None while that has not come."""
     dead: bool = False
     """No further report is awaited (its lease ended, or its engine died), whether or not ``cause`` is known."""
+    holed: bool = False
+    """Reports before its last one are known to be lost, so rows may be missing: what its totals say beyond them is
+    lost. Told by the Reports' numbers alone, never by a sum that does not fit."""
     rows: tuple[Row, ...] = ()
 
     @property
@@ -150,6 +153,16 @@ class ClaimEvidence:
     def orderly(self) -> bool:
         """Whether its end was meant to be the end of the shard's load."""
         return self.cause in ORDERLY
+
+    @property
+    def unknown(self) -> bool:
+        """Whether what its rows have in flight stays unknown."""
+        return self.holed or (self.dead and not self.accounted)
+
+    @property
+    def unseen(self) -> int:
+        """Iterations that it says it started and that no row tells of, since Reports were lost."""
+        return max(0, self.started - sum(row.started for row in self.rows)) if self.holed else 0
 
 
 class OpenShard(Protocol):
@@ -251,7 +264,7 @@ def _take_rows(ledger: Ledger, claim: ClaimEvidence) -> None:
         columns.failed += row.failed
         columns.interrupted += row.interrupted
         columns.surplus += row.surplus
-        if claim.dead and not claim.accounted:
+        if claim.unknown:
             columns.lost += row.in_flight
         else:
             columns.in_flight += row.in_flight
@@ -259,9 +272,11 @@ def _take_rows(ledger: Ledger, claim: ClaimEvidence) -> None:
 
 def _take_requests(ledger: Ledger, claim: ClaimEvidence) -> None:
     requests = ledger.requests
-    unknown = claim.dead and not claim.accounted
+    unknown = claim.unknown
+    told = 0
     for row in claim.rows:
         for series in row.series.values():
+            told += series.attempted
             requests.unsent += series.unsent
             requests.answered += series.answered
             requests.ok += series.ok
@@ -271,12 +286,13 @@ def _take_requests(ledger: Ledger, claim: ClaimEvidence) -> None:
                 requests.lost += series.in_flight
             else:
                 requests.in_flight += series.in_flight
-    if unknown:
+    requests.attempted += claim.attempted
+    if claim.holed:
+        requests.lost += max(0, claim.attempted - told)
+    if claim.dead and not claim.accounted:
         beyond = max(0, claim.bound_requests - claim.attempted)
         requests.lost += beyond
-        requests.attempted += claim.attempted + beyond
-    else:
-        requests.attempted += claim.attempted
+        requests.attempted += beyond
 
 
 def _open(ledger: Ledger, evidence: ShardEvidence) -> None:
@@ -290,6 +306,7 @@ def _open(ledger: Ledger, evidence: ShardEvidence) -> None:
         follower = claims[number + 1].first if number + 1 < len(claims) else None
         _gap(ledger, evidence, position, claim.first, stopped=False)
         position = claim.first if claim.next is None else claim.next
+        _unseen_arrivals(ledger, evidence, claim, position)
         if follower is not None and position > follower:
             for second, count in _by_second(evidence, follower, position):
                 ledger.at(second).surplus += count
@@ -308,6 +325,17 @@ def _open(ledger: Ledger, evidence: ShardEvidence) -> None:
             ledger.at(second).pending += count
     for columns in ledger.seconds.values():
         ledger.total.add(columns)
+
+
+def _unseen_arrivals(ledger: Ledger, evidence: ShardEvidence, claim: ClaimEvidence, position: int) -> None:
+    """What a claim decided about, by its totals, in seconds whose rows went with lost Reports."""
+    if not claim.holed:
+        return
+    told = {row.second: row.started + row.dropped + row.missed - row.surplus for row in claim.rows}
+    for second, count in _by_second(evidence, claim.first, position):
+        unseen = max(0, count - told.get(second, 0))
+        ledger.at(second).started += unseen
+        ledger.at(second).lost += unseen
 
 
 def _gap(ledger: Ledger, evidence: ShardEvidence, low: int, high: int, stopped: bool) -> None:
@@ -341,6 +369,7 @@ def _by_second(evidence: ShardEvidence, low: int, high: int) -> Iterator[tuple[i
 def _closed(ledger: Ledger, evidence: ShardEvidence) -> None:
     """Planned is what was started and dropped; what a plan of users can lose stands in user time."""
     for claim in evidence.claims:
+        _unseen_turns(ledger, claim, evidence.delay_ns // SECOND)
         beyond = 0
         if claim.dead and not claim.accounted and claim.permit_until_ns is not None:
             beyond = max(0, claim.bound_iterations - claim.first - claim.started)
@@ -350,6 +379,13 @@ def _closed(ledger: Ledger, evidence: ShardEvidence) -> None:
         ledger.total.planned += claim.started + beyond + sum(row.dropped + row.missed for row in claim.rows)
     _close_seconds(ledger)
     _user_time(ledger.user_time, evidence)
+
+
+def _unseen_turns(ledger: Ledger, claim: ClaimEvidence, second: int) -> None:
+    """What a claim started, by its totals, and no row tells of: in its last row's second, since nothing says when."""
+    columns = ledger.at(max([second, *(row.second for row in claim.rows)]))
+    columns.started += claim.unseen
+    columns.lost += claim.unseen
 
 
 def _user_time(time: UserTime, evidence: ShardEvidence) -> None:
@@ -368,6 +404,9 @@ def _user_time(time: UserTime, evidence: ShardEvidence) -> None:
         low = delay if claim.held_from_ns is None else max(delay, claim.held_from_ns)
         if claim.covered_ns <= low:
             continue
+        if claim.holed:
+            told = sum(row.held_ns + row.missed_user_ns for row in claim.rows)
+            time.missed += max(0, planned(low, claim.covered_ns) - told)
         time.missed += planned(position, low)
         time.surplus += planned(low, min(position, claim.covered_ns))
         position = max(position, claim.covered_ns)
@@ -391,6 +430,7 @@ def _iterations(ledger: Ledger, evidence: ShardEvidence) -> None:
     for number, claim in enumerate(claims):
         ceiling = share.planned if number + 1 == len(claims) else _base(share, claims[number + 1])
         last = max([last, *(row.second for row in claim.rows)])
+        _unseen_turns(ledger, claim, last)
         done = _base(share, claim) + claim.started + sum(row.dropped + row.missed for row in claim.rows)
         ledger.at(last).surplus += max(0, done - ceiling)
         if claim.dead and not claim.accounted:
@@ -405,6 +445,8 @@ def _iterations(ledger: Ledger, evidence: ShardEvidence) -> None:
             ledger.at(last).missed += ceiling - decided
         elif orderly:
             ledger.at(last).cancelled += claim.remaining
+            if claim.holed:
+                ledger.at(last).missed += max(0, ceiling - decided - claim.remaining)
     if not evidence.over:
         ledger.total.pending = share.planned - decided
     elif not orderly:

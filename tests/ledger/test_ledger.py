@@ -188,3 +188,71 @@ def test_counted_iterations_balance(data, users, each, shared, dies) -> None:
     assert ledger.total.balanced
     assert ledger.total.planned == share.planned
     assert ledger.total.cancelled == (0 if dies else share.planned - started)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), rate=rates, dies=st.booleans())
+def test_arrivals_whose_rows_went_with_lost_reports_are_lost(data, rate, dies) -> None:
+    """Only where the Reports' numbers have a hole: a row that is missing without one shows, as above."""
+    load = OpenLoad((RateStage(Fraction(rate), Fraction(rate), 3 * SECOND),))
+    share = load.shard(0, 1)
+    engine = OpenEngine(data, share, 0)
+    reached = share.planned if not dies else data.draw(st.integers(0, share.planned))
+    for index in range(reached):
+        engine.take(index)
+    if not dies:
+        engine.settle()
+    rows = [engine.rows[second] for second in sorted(engine.rows)]
+    attempted = sum(series.attempted for row in rows for series in row.series.values())
+    kept = tuple(row for row in rows if data.draw(st.booleans()))
+    claim = ClaimEvidence(
+        1,
+        0,
+        permit_until_ns=3 * SECOND,
+        bound_iterations=share.planned,
+        bound_requests=attempted + data.draw(st.integers(0, 9)),
+        next=reached,
+        started=sum(row.started for row in rows),
+        attempted=attempted,
+        cause=None if dies else "finished",
+        dead=dies,
+        holed=True,
+        rows=kept,
+    )
+    ledger = shard_ledger(ShardEvidence("open", share, load.end_ns, claims=(claim,), over=True))
+    assert ledger.balanced and not ledger.total.in_flight and not ledger.requests.in_flight
+    gone = sum(row.started + row.dropped + row.missed for row in rows) - sum(
+        row.started + row.dropped + row.missed for row in kept
+    )
+    assert ledger.total.lost >= gone
+    assert ledger.requests.sent >= attempted
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), users=st.integers(1, 6), counted=st.booleans())
+def test_turns_whose_rows_went_with_lost_reports_are_lost(data, users, counted) -> None:
+    load = IterationsLoad(((users, 5),)) if counted else ClosedLoad((UserStage(users, users, 3 * SECOND),))
+    share = load.shard(0, 1)
+    rows = []
+    for second in range(3):
+        started = data.draw(st.integers(0, users))
+        held = 0 if counted else share.user_ns(second * SECOND, (second + 1) * SECOND)
+        rows.append(Row(second, started=started, ok=started, held_ns=held))
+    kept = tuple(row for row in rows if data.draw(st.booleans()))
+    started = sum(row.started for row in rows)
+    claim = ClaimEvidence(
+        1,
+        0,
+        started=started,
+        remaining=share.planned - started if counted else 0,
+        covered_ns=3 * SECOND,
+        cause="stopped" if counted else "finished",
+        holed=True,
+        rows=kept,
+    )
+    kind = "iterations" if counted else "closed"
+    ledger = shard_ledger(ShardEvidence(kind, share, None if counted else 3 * SECOND, claims=(claim,), over=True))
+    assert ledger.balanced
+    assert ledger.total.started == started
+    assert ledger.total.lost == started - sum(row.started for row in kept)
+    assert ledger.user_time.missed == sum(row.held_ns for row in rows) - sum(row.held_ns for row in kept)

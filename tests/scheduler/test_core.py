@@ -412,6 +412,33 @@ def test_a_worker_that_started_again_loses_its_claims_at_once_and_its_late_repor
     assert bench.cluster.workers["a"].incarnation == "second"
 
 
+def test_a_hole_in_what_a_former_life_said_is_waited_for(bench: Bench) -> None:
+    """A worker handed back, a Report of it went with its broker, and it started again before it could send it anew."""
+    offers = granted(bench)
+    hole = bench.sequences["a"] = bench.sequences["a"] + 1
+    bench.report("a", said(offers[0], "ca", "ended", snapshot=3, end=End("finished", at_ns=4 * SECOND)))
+    bench.report("b", said(offers[1], "cb", "ended", snapshot=3, end=End("finished", at_ns=4 * SECOND)))
+    bench.report("a", incarnation="second", hello=Hello("1", "a", 2), sequence=1)
+    bench.tick(5)
+    assert bench.run().state is RunState.FINALISING
+    row = {"second": 0, "started": 1, "ok": 1}
+    bench.report("a", said(offers[0], "ca", "running", snapshot=2, rows=(row,)), sequence=hole)
+    bench.tick(0.1)
+    assert bench.run().state is RunState.FINISHED and len(bench.rows) == 1
+
+
+def test_a_hole_that_nobody_can_fill_holds_a_run_up_for_a_minute(bench: Bench) -> None:
+    offers = granted(bench)
+    bench.sequences["a"] += 1
+    for worker, claim, offer in (("a", "ca", offers[0]), ("b", "cb", offers[1])):
+        bench.report(worker, said(offer, claim, "ended", snapshot=3, end=End("finished", at_ns=4 * SECOND)))
+    bench.tick(59)
+    assert bench.run().state is RunState.FINALISING
+    bench.tick(2)
+    assert bench.run().state is RunState.FINISHED
+    assert bench.cluster.workers["a"].whole_until("life") < bench.cluster.claims["ca"].sequence
+
+
 def test_an_outage_gives_every_lease_its_full_time_again(bench: Bench) -> None:
     plan = simple()
     plan["steps"][0]["load"] = {"rate": 10, "for": "90s"}

@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from loads_queue import codec
 from loads_queue.messages import JOBS, REPORTS, ClaimReport, Hello, Job, Report
-from loads_queue.queue import Delivery, QueueError
+from loads_queue.queue import Delivery, QueueError, QueueMissing
 
 PLAN = {
     "name": "plan",
@@ -89,6 +89,31 @@ def test_a_job_is_acknowledged_only_once_it_is_committed(url: str) -> None:
     rig.turn()
     assert rig.broker.acked == [receipt]
     assert Reader(url).run_view("r1").state == "waiting"
+
+
+def test_a_queue_that_the_broker_lost_is_made_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(url)
+    declared: list[str] = []
+    missing = {JOBS}
+
+    class Consumer:
+        def receive(self, timeout_s: float) -> list[Delivery]:
+            if missing:
+                raise QueueMissing("no such queue")
+            raise gevent.GreenletExit
+
+        def close(self) -> None: ...
+
+    def declare(name: str, visibility_s: int = 20) -> None:
+        declared.append(name)
+        missing.discard(name)
+
+    monkeypatch.setattr(rig.broker, "consume", lambda name, prefetch: Consumer(), raising=False)
+    monkeypatch.setattr(rig.broker, "declare", declare)
+    monkeypatch.setattr("loads.scheduler.service.RETRY_S", 0)
+    with pytest.raises(gevent.GreenletExit):
+        rig.service._read(JOBS)
+    assert declared == [JOBS]
 
 
 def test_offers_are_published_after_the_commit_and_again_after_a_crash(url: str) -> None:
