@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
+from .stages import NEVER
 from .summary import Row
 
 SECOND = 1_000_000_000
@@ -355,11 +356,16 @@ def _gap(ledger: Ledger, evidence: ShardEvidence, low: int, high: int, stopped: 
 def _by_second(evidence: ShardEvidence, low: int, high: int) -> Iterator[tuple[int, int]]:
     """The arrivals ``low`` to ``high`` of a share, as (schedule second in which they are due, how many).
 
-    Only what is planned has a due time; evidence of more shows as a ledger that does not balance.
+    Only what is planned has a due time; evidence of more shows as a ledger that does not balance. What a pause without
+    an end holds back counts in the second of the last arrival that has a time.
     """
     share: OpenShard = evidence.share  # type: ignore[assignment]
     high = min(high, share.planned)
     while low < high:
+        if share.due(low) >= NEVER:
+            timed = share.planned_by(NEVER)
+            yield ((share.due(timed - 1) if timed else 0) + evidence.delay_ns) // SECOND, high - low
+            return
         second = (share.due(low) + evidence.delay_ns) // SECOND
         until = min(high, share.planned_by((second + 1) * SECOND - evidence.delay_ns))
         yield second, until - low

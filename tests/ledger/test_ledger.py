@@ -256,3 +256,14 @@ def test_turns_whose_rows_went_with_lost_reports_are_lost(data, users, counted) 
     assert ledger.total.started == started
     assert ledger.total.lost == started - sum(row.started for row in kept)
     assert ledger.user_time.missed == sum(row.held_ns for row in rows) - sum(row.held_ns for row in kept)
+
+
+def test_a_pause_without_an_end_holds_arrivals_back_for_ever_and_the_ledger_ends() -> None:
+    load = OpenLoad((RateStage(Fraction(5), Fraction(5), SECOND),), iterations=30).changed([(3 * SECOND, 0, 1)])
+    claim = ClaimEvidence(1, 0, 5 * SECOND, 30, 1000, next=15, started=0, cause="stopped")
+    rows = tuple(Row(second, missed=5) for second in range(3))
+    evidence = ShardEvidence("open", load.shard(0, 1), load.end_ns, claims=(replace(claim, rows=rows),))
+    going = shard_ledger(evidence)
+    assert going.balanced and (going.total.planned, going.total.missed, going.total.pending) == (30, 15, 15)
+    over = shard_ledger(replace(evidence, over=True, stopped_ns=5 * SECOND))
+    assert over.balanced and over.total.cancelled == 15
