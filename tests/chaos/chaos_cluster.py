@@ -36,6 +36,7 @@ class Cluster:
     def __init__(
         self, folder: Path, broker: str, workers: int, slots: int = SLOTS, disorder: Disorder | None = None,
         standby: bool = False, final_after_s: float = FINAL_AFTER_S, lease_s: float = LEASE_S,
+        more: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.folder = folder
         self.mark = uuid.uuid4().hex

@@ -127,12 +127,11 @@ def report(result: Mapping[str, Any], script: Script, folder: Path) -> str:
     if summary := result.get("summary"):
         lines.append(f"  {summary['verdict']}: {summary['ledger']}")
         lines.append(f"  requests: {summary['requests']}")
+        lines += [f"  {event['t']} {event['what']}" for event in summary["events"]]
     lines.append(f"  seconds: {result['seconds']}, final {result.get('final_after_s')} s after the last fault")
     lines += [f"  PROBLEM: {problem}" for problem in result["problems"]]
     if result["problems"]:
         lines += [f"--- {path.name}\n{tail(path, 3000)}" for path in sorted(folder.glob("*.log"))]
-        if summary:
-            lines += ["--- events", *(f"{event['t']} {event['what']}" for event in summary["events"])]
     return "\n".join(lines)
 
 
