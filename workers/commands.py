@@ -15,16 +15,19 @@ from loads_queue.options import option, settings_of
 @option("files")
 @option("queue_prefix")
 @option("allowed_targets")
+@option("server")
+@option("drain_after")
 @option("log_format")
 @click.option("--parent-fd", type=click.IntRange(0), hidden=True, help="End when this descriptor reaches end of file.")
 @click.pass_context
 def worker(context: click.Context, /, parent_fd: int | None, **flags: str | None) -> None:
     """Take load steps from the queue and run them, each in an engine process of its own.
 
-    When ready it prints one line, {"worker": NAME, "slots": N}. SIGTERM and SIGINT end it orderly: engines are
-    stopped, their last measurements reported; a second one ends it at once. A plan's ${secret.NAME} is the
-    environment variable LOADS_SECRET_NAME of this process. Prefer LOADS_BROKER to --broker: the URL holds a secret,
-    and arguments can be read by every user of the machine.
+    When ready it prints one line, {"worker": NAME, "slots": N}. SIGTERM and SIGINT end it orderly: its shards are
+    handed back, for others to go on with; a second one ends it at once. A plan's files that are not in --files are
+    fetched from --server, with LOADS_TOKEN. A plan's ${secret.NAME} is the environment variable LOADS_SECRET_NAME of
+    this process. Prefer LOADS_BROKER to --broker: the URL holds a secret, and arguments can be read by every user of
+    the machine.
     """
     settings = settings_of(flags)
     from gevent import monkey

@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +24,7 @@ from pathlib import Path
 import gevent
 from gevent.os import make_nonblocking, nb_read
 
-from loads_queue.files import FileStore
+from loads_queue.address import Address, find_server
 from loads_queue.logs import configure
 from loads_queue.messages import Hello, control_queue
 from loads_queue.queue import Queue, QueueError, connect, find_broker
@@ -33,7 +34,13 @@ from . import agent_state
 from .engine_pool import EnginePool
 from .engine_process import PidFiles
 from .engine_spec import ALLOWED_TARGETS
+from .files import WorkerFiles
 from .service import Service
+from .spool import Spool, adopt
+
+ENGINES, SPOOL = "engines", "spool"
+LONG_GONE_S = 7 * 86_400
+"""After so long what a worker of another broker left is nobody's."""
 
 log = logging.getLogger("loads.worker")
 
@@ -57,23 +64,40 @@ def launch(settings: Settings, parent_fd: int | None = None) -> int:
     name = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     slots = settings.slots or len(os.sched_getaffinity(0))
     hello = Hello(version("loads-cluster"), socket.gethostname(), os.getpid(), region=settings.region)
-    agent = agent_state.Settings(name, secrets.token_hex(8), hello, slots, lambda: secrets.token_hex(8))
+    agent = agent_state.Settings(
+        name, secrets.token_hex(8), hello, slots, lambda: secrets.token_hex(8), drain_after_ns=settings.drain_after_ns
+    )
     with _own_folder(home, name, broker) as folder:
-        pids = PidFiles(folder / "engines")
-        for pid in pids.end_leftovers():
-            log.warning("ended engine process %d, which an earlier worker %s left behind", pid, name)
-        files = FileStore(settings.files)
+        pids = PidFiles(folder / ENGINES)
+        _end_leftovers(pids, name)
+        _inherit(folder)
+        spool = Spool(folder / SPOOL, agent.incarnation)
+        files = WorkerFiles(settings.files, lambda: _server(settings))
         queue = connect(broker, prefix=settings.queue_prefix)
         service = Service(
-            agent, queue, lambda tell: EnginePool(name, files, pids, environ, tell), secret=settings.secret
+            agent, queue, lambda tell: EnginePool(name, files, pids, environ, tell), secret=settings.secret, spool=spool
         )
         _listen(service, parent_fd)
         try:
-            return service.run(lambda: _ready(name, slots))
+            status = service.run(lambda: _ready(name, slots))
         finally:
             if settings.name is None:
                 _delete_queue(queue, name)
             queue.close()
+        if spool.empty:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            log.info("what the scheduler does not have yet stays in %s for the next worker here", folder)
+        return status
+
+
+def _server(settings: Settings) -> Address | None:
+    """Where files are fetched: the scheduler that is set, or this machine's; a token alone is for either."""
+    here = find_server(settings.home)
+    if settings.server is None:
+        return here and Address(here.url, settings.token or here.token)
+    known = here.token if here is not None and here.url.rstrip("/") == settings.server.rstrip("/") else ""
+    return Address(settings.server, settings.token or known)
 
 
 def _ready(name: str, slots: int) -> None:
@@ -112,17 +136,52 @@ def _own_folder(home: Path, name: str, broker: str) -> Iterator[Path]:
         raise WorkerError(f"not a worker's name: {name!r}: letters, digits, '-', '_' and '.'", 2)
     folder = home / "workers" / f"{name}@{hashlib.sha256(broker.encode()).hexdigest()[:12]}"
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = _lock(folder)
     except OSError as error:
         raise WorkerError(f"can't use {folder}: {error.strerror}: set LOADS_HOME to a folder of yours", 2) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise WorkerError(f"a worker named {name} runs here already: choose another --name", 2) from None
+    if lock is None:
+        raise WorkerError(f"a worker named {name} runs here already: choose another --name", 2)
     try:
         yield folder
-        shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """The descriptor that holds a folder, made where it is missing, or None where a living worker holds it."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), os.stat(folder / "lock")):
+                return lock
+        os.close(lock)  # Its owner removed the folder in between.
+
+
+def _end_leftovers(pids: PidFiles, name: str) -> None:
+    for pid in pids.end_leftovers():
+        log.warning("ended engine process %d, which an earlier worker %s left behind", pid, name)
+
+
+def _inherit(folder: Path) -> None:
+    """Take over what workers of this host and broker left that are gone and, by their names, may never come back."""
+    broker = folder.name.rpartition("@")[2]
+    for other in folder.parent.glob("*"):
+        ours = other.name.endswith(f"@{broker}")
+        if other == folder or not (ours or time.time() - other.stat().st_mtime > LONG_GONE_S):
+            continue
+        lock = _lock(other)
+        if lock is None:
+            continue
+        try:
+            _end_leftovers(PidFiles(other / ENGINES), other.name)
+            if ours and (lives := adopt(folder / SPOOL, other / SPOOL)):
+                log.info("took over the unsent Reports of %d lives of %s", lives, other.name)
+            shutil.rmtree(other, ignore_errors=True)
+        finally:
+            os.close(lock)

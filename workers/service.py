@@ -11,6 +11,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import gevent
@@ -43,6 +44,7 @@ from .agent_events import (
 from .agent_state import AgentState, Settings
 from .clock import Moment
 from .engine_pool import EnginePool
+from .spool import Spool
 
 BATCH = 10
 """Reports sent with one call; what SQS takes."""
@@ -63,7 +65,10 @@ def read_clocks() -> Moment:
 
 
 class Service:
-    """One agent: owns the worker's queues and engines. ``pool`` makes the engines, given where their events go."""
+    """One agent: owns the worker's queues and engines.
+
+    ``pool`` makes the engines, given where their events go; ``spool`` has the Reports outlive the process.
+    """
 
     def __init__(
         self,
@@ -72,6 +77,7 @@ class Service:
         pool: Callable[[Callable[[Event], None]], EnginePool],
         clock: Callable[[], Moment] = read_clocks,
         secret: bytes | None = None,
+        spool: Spool | None = None,
     ) -> None:
         self.settings = settings
         self.state = AgentState.fresh(settings, clock().boot)
@@ -81,6 +87,8 @@ class Service:
         self._clock = clock
         self._secret = secret
         self._prefetch = 0
+        self._spool = spool
+        self._applied = 0
         self._reports: gevent.queue.Queue[Report] = gevent.queue.Queue()
         self._changed = gevent.event.Event()
         self._offers: dict[str, Consumer] = {}
@@ -107,6 +115,8 @@ class Service:
             greenlet.link_exception(lambda broken: self.status.set_exception(broken.exception))
         try:
             status: int = self.status.get()
+            if self._spool is not None and not self.state.claims:
+                self._spool.clear()  # The scheduler knows how every claim ended.
             return status
         finally:
             self.engines.kill_all()
@@ -121,6 +131,9 @@ class Service:
     def handle(self, event: Event) -> None:
         """Let the core decide about an event, and carry its commands out, after those that are still being so."""
         self._commands.extend(step(self.state, event, self._clock()))
+        if self._spool is not None and self.state.applied > self._applied:
+            self._applied = self.state.applied
+            self._spool.trim(self._applied)
         if self._busy:
             return
         self._busy = True
@@ -134,6 +147,8 @@ class Service:
     def _carry_out(self, command: Command) -> None:
         match command:
             case Publish(report):
+                if self._spool is not None:
+                    self._spool.keep([report])
                 self._reports.put(report)
             case SendToEngine(claim, line):
                 self.engines.send(claim, line)
@@ -246,6 +261,7 @@ class Service:
             log.warning("a message may come again: %s", error)
 
     def _publish(self) -> None:
+        self._publish_former()
         while True:
             batch = [self._reports.get()]
             while len(batch) < BATCH and not self._reports.empty():
@@ -253,6 +269,18 @@ class Service:
             self._send(batch)
             for report in batch:
                 self.handle(Published(report.sequence))
+
+    def _publish_former(self) -> None:
+        """First of all, before this life says hello, what former ones measured and may not have got across."""
+        if self._spool is None:
+            return
+        former, sent = self._spool.former(), 0
+        while batch := list(islice(former, BATCH)):
+            self._send(batch)
+            sent += len(batch)
+        if sent:
+            log.info("sent %d Reports that an earlier life of a worker here left", sent)
+        self._spool.sent_former()
 
     def _send(self, reports: Sequence[Report]) -> None:
         """Try until the broker has them; some may arrive twice. An envelope's time is that of the attempt."""

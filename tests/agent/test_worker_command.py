@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ from loads_queue.messages import (
     steps_queue,
 )
 from loads_queue.queue import Consumer, Queue, connect
+from tests.agent.file_server import FileServer
 from tests.agent.world import SECOND, USERS, offer
 
 LOADS = str(Path(sys.executable).with_name("loads"))
@@ -116,11 +118,17 @@ class Scheduler:
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def broker_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     folder = tmp_path_factory.mktemp("broker")
     process = Process(folder, "broker", "--data", str(folder))
-    yield process.ready()["url"]
+    yield process
     process.close()
+
+
+@pytest.fixture(scope="module")
+def broker(broker_process: Process) -> str:
+    found: str = broker_process.ready()["url"]
+    return found
 
 
 @pytest.fixture
@@ -137,8 +145,8 @@ def start(broker: str, tmp_path: Path) -> Iterator[Callable[..., Process]]:
     found: list[Process] = []
 
     def start(*args: str, **environ: str) -> Process:
-        base = {"LOADS_HOME": str(tmp_path), "LOADS_BROKER": broker}
-        found.append(Process(tmp_path, "worker", "--name", "w1", *args, **{**base, **environ}))
+        base = {"LOADS_HOME": str(tmp_path), "LOADS_BROKER": broker, "LOADS_NAME": "w1"}
+        found.append(Process(tmp_path, "worker", *args, **{**base, **environ}))
         return found[-1]
 
     yield start
@@ -185,6 +193,13 @@ def await_gone(pid: int) -> None:
         time.sleep(0.01)
 
 
+def await_true(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_shard_runs_from_offer_to_end_and_no_secret_is_shown(
     scheduler: Scheduler, start: Callable[..., Process], refused: str, tmp_path: Path
 ) -> None:
@@ -196,8 +211,8 @@ def test_a_shard_runs_from_offer_to_end_and_no_secret_is_shown(
     end = scheduler.until(scheduler.end)
     assert end.cause == "stopped", end
     worker.process.send_signal(signal.SIGTERM)
-    assert worker.end() == 0
     scheduler.until(lambda: scheduler.reports[-1].leaving)
+    assert worker.end() == 0
     lines = [json.loads(line) for line in worker.err.read_text().splitlines()]
     assert any(line.get("run") == "run" and line.get("shard") == 0 for line in lines)
     texts = worker.err.read_text() + "".join(codec.encode(report, REPORTS, 0) for report in scheduler.reports)
@@ -217,6 +232,97 @@ def test_a_killed_worker_takes_its_engine_with_it_and_may_start_again(
     await_gone(engine)
     again = start(LOADS_SECRET_TOKEN="x")
     assert again.ready()["worker"] == "w1"
+
+
+@pytest.mark.parametrize("name", ["w1", "another"])
+def test_what_a_killed_worker_could_not_send_is_sent_by_the_next_one_here(
+    scheduler: Scheduler, start: Callable[..., Process], broker_process: Process, refused: str, name: str,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    worker = start(LOADS_SECRET_TOKEN="x")
+    worker.ready()
+    scheduler.offer(load=USERS, spec=scenario(refused))
+    scheduler.until(lambda: sum(row.get("failed", 0) for claim in scheduler.claims() for row in claim.rows))
+    former = scheduler.reports[-1]
+    broker_process.process.send_signal(signal.SIGSTOP)
+    try:
+        await_true(lambda: len(list(tmp_path.glob("workers/w1@*/spool/*/[0-9]*"))) >= 3)
+        worker.process.kill()
+        worker.end()
+    finally:
+        broker_process.process.send_signal(signal.SIGCONT)
+    scheduler.reports.clear()
+    again = start("--name", name, LOADS_SECRET_TOKEN="x")
+    again.ready()
+    scheduler.until(lambda: scheduler.reports[-1:] and scheduler.reports[-1].incarnation != former.incarnation)
+    late, new = scheduler.reports[:-1], scheduler.reports[-1]
+    assert new.worker == name and new.hello is not None
+    assert {(report.worker, report.incarnation) for report in late} == {("w1", former.incarnation)}
+    sequences = {report.sequence for report in late}
+    assert len(sequences) >= 2 and sequences >= set(range(former.sequence + 2, max(sequences) + 1))
+    assert any(row.get("failed") for report in late for claim in report.claims for row in claim.rows)
+    scheduler.until(lambda: not list(tmp_path.glob("workers/*/spool/*/[0-9]*")))
+    again.process.send_signal(signal.SIGTERM)
+    assert again.end() == 0 and not list((tmp_path / "workers").iterdir())
+
+
+def test_shards_are_handed_back_quickly_even_where_the_target_hangs(
+    scheduler: Scheduler, start: Callable[..., Process]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        worker = start(LOADS_SECRET_TOKEN="x")
+        worker.ready()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        spec = {**scenario(url), "timeout_ns": 60 * SECOND}
+        scheduler.offer(load=USERS, spec=spec, graceful_stop_ns=30 * SECOND)
+        scheduler.until(lambda: any(claim.totals.in_flight == 10 for claim in scheduler.claims()))
+        worker.process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        end = scheduler.until(scheduler.end)
+        assert time.monotonic() - began < 1.5
+        assert end.cause == "lapsed" and end.at_ns is not None
+        last = next(claim for claim in scheduler.claims() if claim.end)
+        assert last.totals.in_flight == 0 and last.totals.started == 10
+        scheduler.until(lambda: scheduler.reports[-1].leaving)
+        assert worker.end() == 0
+
+
+def test_a_second_signal_leaves_at_once(scheduler: Scheduler, start: Callable[..., Process]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        worker = start(LOADS_SECRET_TOKEN="x")
+        worker.ready()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        scheduler.offer(load=USERS, spec=scenario(url), graceful_stop_ns=30 * SECOND)
+        scheduler.until(lambda: any(claim.totals.in_flight == 10 for claim in scheduler.claims()))
+        [engine] = engines(worker)
+        worker.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        worker.process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert worker.end() == 0 and time.monotonic() - began < 1.5
+        await_gone(engine)
+
+
+def test_a_worker_with_nothing_to_do_drains(scheduler: Scheduler, start: Callable[..., Process]) -> None:
+    worker = start("--drain-after", "1s")
+    worker.ready()
+    began = time.monotonic()
+    scheduler.until(lambda: scheduler.reports and scheduler.reports[-1].leaving)
+    assert worker.end() == 0 and time.monotonic() - began > 0.7
+
+
+def test_files_are_fetched_from_the_scheduler_and_kept(
+    scheduler: Scheduler, start: Callable[..., Process], refused: str, tmp_path: Path
+) -> None:
+    content = json.dumps(scenario(refused)).encode()
+    digest = hashlib.sha256(content).hexdigest()
+    with FileServer({digest: content}, "let-me-in") as server:
+        worker = start("--server", server.url, LOADS_SECRET_TOKEN="x", LOADS_TOKEN="let-me-in")
+        worker.ready()
+        scheduler.offer(load=USERS, spec=None, spec_digest=digest)
+        scheduler.until(lambda: any(claim.state == "running" for claim in scheduler.claims()))
+        assert server.asked == [f"/api/v1/files/{digest}"]
+    assert (tmp_path / "files" / digest[:2] / digest).read_bytes() == content
 
 
 def test_the_end_of_the_parent_ends_worker_and_engine(
