@@ -7,6 +7,7 @@ end of file ends it. The process must have been monkey-patched by gevent before 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -56,9 +57,16 @@ class Child:
         self._keeper: gevent.Greenlet | None = None
         self._starts: list[float] = []
 
+    def begin(self) -> None:
+        """Start it without waiting for it."""
+        self._begin(self._first)
+
     def start(self) -> dict[str, Any]:
-        """Start it and wait until it is ready; returns what it then printed. Raises ChildError."""
-        self._start(self._first)
+        """Start it, unless it is started, and wait until it is ready; returns what it then printed. Raises
+        ChildError."""
+        if self._process is None:
+            self.begin()
+        self._await()
         self._keeper = gevent.spawn(self._keep)
         return self.said
 
@@ -76,7 +84,7 @@ class Child:
         finally:
             self._kill()
 
-    def _start(self, args: Sequence[str]) -> None:
+    def _begin(self, args: Sequence[str]) -> None:
         reading, self._pipe = os.pipe()
         try:
             self._process = subprocess.Popen(
@@ -89,9 +97,13 @@ class Child:
             )
         finally:
             os.close(reading)
-        os.write(self._pipe, json.dumps({"args": list(args)}).encode() + b"\n")
+        # One that is dead already says so by printing nothing.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._pipe, json.dumps({"args": list(args)}).encode() + b"\n")
+
+    def _await(self) -> None:
         line = b""
-        assert self._process.stdout is not None
+        assert self._process is not None and self._process.stdout is not None
         with gevent.Timeout(START_S, False):
             line = self._process.stdout.readline()
         if not line:
@@ -110,7 +122,8 @@ class Child:
             while True:
                 gevent.sleep(AGAIN_AFTER_S)
                 try:
-                    self._start(self._again(self.said))
+                    self._begin(self._again(self.said))
+                    self._await()
                     break
                 except ChildError as error:
                     self._starts.append(time.monotonic())

@@ -81,7 +81,8 @@ class _Scheduler:
         if self.parent_fd is not None:
             watcher = gevent.spawn(_end_with_parent, self.parent_fd, self.stop)
         try:
-            with self._broker() as broker, self._store(loaded) as store, self._api():
+            with self._api() as api, self._broker() as broker, self._store(loaded) as store:
+                self.url = None if api is None else str(api.start()["url"])
                 queue = connect(broker, prefix=settings.queue_prefix)
                 try:
                     holder = f"{socket.gethostname()}.{os.getpid()}"
@@ -150,11 +151,12 @@ class _Scheduler:
             store.close()
 
     @contextlib.contextmanager
-    def _api(self) -> Iterator[None]:
+    def _api(self) -> Iterator[Child | None]:
+        """The API, begun: it gets ready while the rest does."""
         settings = self.settings
         # A scheduler that belongs to another command answers nobody else, unless it is told to.
         if self.parent_fd is not None and settings.sources["listen"] != FROM_FLAG:
-            yield
+            yield None
             return
         from .children import Child
 
@@ -167,8 +169,8 @@ class _Scheduler:
         first = [*common, "--listen", settings.listen]
         child = Child("api", first, lambda said: [*common, "--listen", said["listen"]], self._lose)
         with self._child(child):
-            self.url = str(child.start()["url"])
-            yield
+            child.begin()
+            yield child
 
     def _ready(self) -> None:
         """Tell a parent, or a person, that the scheduler acts."""
