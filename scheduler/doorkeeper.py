@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from loads_queue import codec
 from loads_queue.messages import JOBS, REPORTS, Job, Message, Report
-from loads_queue.model.summary import Row
+from loads_queue.model.row_check import check
 
 from .cluster import Event, JobReceived, ReportReceived
 from .jobs import field_problem
@@ -130,7 +130,6 @@ def _check_rows(report: Report, body: str) -> None:
     for claim in report.claims:
         for row in claim.rows:
             try:
-                if Row.from_wire(row).second < 0:
-                    raise ValueError("second: before the schedule")
+                check(row)
             except ValueError as error:
                 raise codec.DecodeError(f"a row of claim {claim.claim}: {error}", body) from None

@@ -20,6 +20,7 @@ from loads_queue.model.ledger import ACCOUNTED, SECOND, ClaimEvidence, Ledger, S
 from loads_queue.model.plan import Plan, Step
 from loads_queue.model.problems import PlanError
 from loads_queue.model.profile import Load
+from loads_queue.model.row_check import read as read_row
 from loads_queue.model.states import ClaimState, RunState, ShardState
 from loads_queue.model.summary import Row
 
@@ -240,7 +241,7 @@ class _RunRows:
             .where(tables.rows.c.run == run, tables.rows.c.version > self.version)
             .order_by(tables.rows.c.version)
         ):
-            row = Row.from_wire(unpack_row(found.data))
+            row = read_row(unpack_row(found.data))
             self.by_claim.setdefault(found.claim, {})[row.second] = row
             self._owners.setdefault(found.step, set()).add(found.claim)
             self.version = found.version
