@@ -65,12 +65,25 @@ def _quick_series(wire: Any) -> bool:
         elif name in _SERIES_HISTOGRAMS:
             if not _encoded(value):
                 return False
-        else:
+        elif name == "statuses":
+            if type(value) is not dict or not all(map(_status, value)) or not all(map(_count, value.values())):
+                return False
+        elif name in ("errors", "checks"):
             try:
                 Series.from_wire({name: value})
             except ValueError:
                 return False
+        else:
+            return False
     return True
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _status(text: str) -> bool:
+    return len(text) == 3 and text.isascii() and text.isdecimal() and text[0] != "0"
 
 
 def _encoded(value: Any) -> bool:
