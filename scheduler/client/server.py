@@ -143,6 +143,8 @@ def _refusal(url: str, status: int, answer: bytes) -> Exception:
         problems = [Problem(str(each["path"]), str(each["message"])) for each in problem.get("problems", ())]
     except (ValueError, KeyError, TypeError):
         return ServerError(f"{url} answered with HTTP status {status}: is it a Loads scheduler?", status)
+    if status == 401:
+        detail = f"{url} does not take this token: it stands in the file `token` in its LOADS_HOME; set LOADS_TOKEN"
     if problems and status == 422:
         return PlanError(problems)
     return ServerError(detail, status)
