@@ -14,14 +14,16 @@ import json
 import math
 import re
 import socket
+import ssl
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
+from .broker_urls import TLS, ca_file, options_of
 from .queue import MAX_BODY, QueueError, QueueMissing
 
 TIMEOUT_S = 5
@@ -61,7 +63,9 @@ class Broker:
     """The most messages that a ``drain`` takes."""
 
     def __init__(self, url: str, prefix: str) -> None:
-        self.url = url
+        self.tls = urlsplit(url).scheme in TLS
+        self.ca_file = ca_file(url)
+        self.url = url.partition("?")[0]
         self.prefix = prefix
 
     def name(self, queue: str) -> str:
@@ -71,6 +75,10 @@ class Broker:
     def options(self, queue: str | None, visibility_s: int) -> dict[str, Any]:
         """Kombu's transport options."""
         raise NotImplementedError
+
+    def tls_options(self) -> dict[str, Any] | bool:
+        """Kombu's ``ssl`` option; the certificate and the host's name in it are always checked."""
+        return False
 
     def is_missing(self, error: Exception) -> bool:
         """Whether an error says that the queue does not exist."""
@@ -124,6 +132,11 @@ class Amqp(Broker):
         """Kombu's transport options."""
         return {"confirm_publish": True}
 
+    def tls_options(self) -> dict[str, Any] | bool:
+        """What py-amqp takes; it checks the host's name only where it is given one."""
+        host = urlsplit(self.url).hostname
+        return self.tls and {"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": self.ca_file, "server_hostname": host}
+
     def is_missing(self, error: Exception) -> bool:
         """NOT_FOUND, or the broker's own end of a consumer."""
         return getattr(error, "reply_code", None) == 404 or type(error).__name__ == "ConsumerCancelled"
@@ -170,6 +183,11 @@ class Redis(Broker):
             "socket_connect_timeout": TIMEOUT_S,
             "socket_timeout": 3 * TIMEOUT_S,
         }
+
+    def tls_options(self) -> dict[str, Any] | bool:
+        """What redis-py takes; by itself Kombu would check nothing."""
+        checked = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_ca_certs": self.ca_file, "ssl_check_hostname": True}
+        return self.tls and checked
 
     def delete(self, channel: Any, name: str) -> None:
         """Delete a queue's list and what is unacknowledged of it."""
@@ -248,11 +266,9 @@ class Sqs(Broker):
 
     def __init__(self, url: str, prefix: str) -> None:
         parts = urlsplit(url)
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        self._region = query.pop("region", None)
-        self._tls = query.pop("tls", "0" if parts.hostname else "1") == "1"
-        if query:
-            raise QueueError(f"broker URL: sqs:// has no option {', '.join(query)}; there are region and tls")
+        query = options_of(url, ("region", "tls"))
+        self._region = query.get("region")
+        self._secure = query.get("tls", "0" if parts.hostname else "1") == "1"
         self._local = parts.hostname in ("127.0.0.1", "localhost", "::1")
         super().__init__(url.partition("?")[0], re.sub(r"[^A-Za-z0-9_-]", "-", prefix))
 
@@ -275,7 +291,7 @@ class Sqs(Broker):
         if self._local:
             config["proxies"] = {}  # a proxy from the environment knows nothing of this machine's ports
         region = self._region or ("us-east-1" if self._local else None)
-        return {"region": region, "is_secure": self._tls, "polling_interval": 0.05, "client-config": config}
+        return {"region": region, "is_secure": self._secure, "polling_interval": 0.05, "client-config": config}
 
     def is_missing(self, error: Exception) -> bool:
         """SQS's NonExistentQueue, under either of its names."""

@@ -327,8 +327,9 @@ class _Link:
         """A connection to send with, or to consume one queue."""
         transport = _sqs_transport() if isinstance(self.broker, Sqs) else None
         options = {**self.broker.options(queue, visibility_s), "max_retries": 0}  # or Kombu tries for 5 s
+        tls = self.broker.tls_options()
         return _KOMBU.Connection(
-            self.broker.url, transport=transport, connect_timeout=TIMEOUT_S, transport_options=options
+            self.broker.url, ssl=tls, transport=transport, connect_timeout=TIMEOUT_S, transport_options=options
         )
 
     @contextmanager

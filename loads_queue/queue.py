@@ -110,7 +110,8 @@ def connect(url: str, *, prefix: str = "loads-") -> Queue:
 
     ``sqs://KEY:SECRET@HOST:PORT//`` is the broker that ``loads broker`` starts (or another SQS-compatible one),
     ``sqs://?region=eu-west-1`` Amazon's own by the machine's credentials, then ``redis://HOST:PORT/DB`` and
-    ``amqp://USER:PASSWORD@HOST:PORT/VHOST``.
+    ``amqp://USER:PASSWORD@HOST:PORT/VHOST``; with TLS ``rediss://`` and ``amqps://``, whose certificate is checked
+    against the system's authorities, or those in a file: ``rediss://HOST:PORT/0?ca=FILE``.
     """
     from .kombu_queue import connect as connect_by_kombu  # a second of imports, which not every command needs
 

@@ -6,6 +6,8 @@ missing the test is skipped at home and fails with ``CI=true``.
 
 from __future__ import annotations
 
+import datetime
+import ipaddress
 import json
 import os
 import secrets
@@ -48,8 +50,35 @@ def loads() -> list[str]:
     return [sys.executable, "-c", "from loads_queue.cli import main; main()"]
 
 
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1 and for no name, and its key: files for everyone to read."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loads tests")])
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(address, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    plain = serialization.NoEncryption()
+    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
+    (folder / "key.pem").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    return folder / "cert.pem", folder / "key.pem"
+
+
 class Service:
-    """A child process that answers on a port."""
+    """A child process that answers on a port, and perhaps with TLS on another: ``tls_url`` names its certificate."""
+
+    tls_url = ""
 
     def __init__(
         self, command: Sequence[str], port: int, folder: Path, url: str, environ: Mapping[str, str] | None = None
@@ -211,9 +240,13 @@ def embedded(folder: Path) -> Embedded:
 
 def redis(folder: Path) -> Redis:
     """A Redis that has every write on disk before it answers."""
-    port = free_port()
+    port, tls_port = free_port(), free_port()
+    cert, key = certificate(folder)
     options = f"--bind 127.0.0.1 --port {port} --save  --appendonly yes --appendfsync always --dir {folder}"
-    return Redis([program("redis-server"), *options.split(" ")], port, folder, f"redis://127.0.0.1:{port}/0")
+    options += f" --tls-port {tls_port} --tls-cert-file {cert} --tls-key-file {key} --tls-auth-clients no"
+    found = Redis([program("redis-server"), *options.split(" ")], port, folder, f"redis://127.0.0.1:{port}/0")
+    found.tls_url = f"rediss://127.0.0.1:{tls_port}/0?ca={cert}"
+    return found
 
 
 def moto(folder: Path) -> Service:
@@ -259,8 +292,13 @@ def rabbitmq(folder: Path) -> Iterator[RabbitMq]:
     """A RabbitMQ of its own, with its own epmd (which Erlang would leave behind as a daemon); it is starting still:
     ``wait_ready`` waits for it."""
     server = program("/usr/lib/rabbitmq/bin/rabbitmq-server", shutil.which("rabbitmq-server") or "")
-    port, names, peers = free_port(), free_port(), free_port()
+    port, tls_port, names, peers = free_port(), free_port(), free_port(), free_port()
+    cert, key = certificate(folder)
     (folder / "plugins").write_text("[].\n")
+    (folder / "rabbitmq.conf").write_text(
+        f"listeners.ssl.1 = 127.0.0.1:{tls_port}\nssl_options.certfile = {cert}\nssl_options.keyfile = {key}\n"
+        "ssl_options.verify = verify_none\nssl_options.fail_if_no_peer_cert = false\n"
+    )
     environ = {
         "HOME": str(folder),
         "RABBITMQ_NODENAME": f"loads{port}@localhost",
@@ -268,7 +306,7 @@ def rabbitmq(folder: Path) -> Iterator[RabbitMq]:
         "RABBITMQ_NODE_PORT": str(port),
         "RABBITMQ_DIST_PORT": str(peers),
         "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
-        "RABBITMQ_CONFIG_FILE": str(folder / "none"),
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
         "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
         "RABBITMQ_LOG_BASE": str(folder / "log"),
@@ -281,6 +319,7 @@ def rabbitmq(folder: Path) -> Iterator[RabbitMq]:
     epmd = Service([program("epmd")], names, folder / "epmd", "", environ)
     with running(epmd):
         service = RabbitMq([server], port, folder, f"amqp://guest:guest@127.0.0.1:{port}//", environ)
+        service.tls_url = f"amqps://guest:guest@127.0.0.1:{tls_port}//?ca={cert}"
         service.start()
         try:
             yield service
