@@ -495,9 +495,13 @@ def serve(
 
 
 def clock() -> Callable[[], int]:
-    """Unix time in ns that goes on steadily, whatever is done to the machine's clock meanwhile."""
-    base = time.time_ns() - time.monotonic_ns()
-    return lambda: base + time.monotonic_ns()
+    """Unix time in ns that goes on steadily, whatever is done to the machine's clock meanwhile.
+
+    It counts the time in which the machine sleeps, or the fleet's clocks would all seem to be ahead after it.
+    """
+    counter = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    base = time.time_ns() - time.clock_gettime_ns(counter)
+    return lambda: base + time.clock_gettime_ns(counter)
 
 
 def ready_line() -> str:
