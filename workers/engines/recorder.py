@@ -27,12 +27,14 @@ agent lets it run without a word from the scheduler, and then has to amend every
 class LiveRow:
     """A row and how many of its iterations and requests are under way."""
 
-    __slots__ = ("dirty", "open", "row")
+    __slots__ = ("dirty", "open", "row", "wire")
 
     def __init__(self, row: Row) -> None:
         self.row = row
         self.open = 0
         self.dirty = True
+        self.wire: dict[str, Any] = {}
+        """As it was last told; it is as it is now where the row is not dirty."""
 
 
 class _LiveSeries:
@@ -279,8 +281,9 @@ class Recorder:
         for second in sorted(self._rows):
             live = self._rows[second]
             if live.dirty:
-                out.append(live.row.to_wire())
+                live.wire = live.row.to_wire()
                 live.dirty = False
+                out.append(live.wire)
             if second < settled and not live.open:
                 self._pack(second)
         for second in [second for second in self._archive if second < self._floor - ARCHIVED_SECONDS]:
@@ -289,7 +292,7 @@ class Recorder:
 
     def _pack(self, second: int) -> None:
         live = self._rows.pop(second)
-        self._archive[second] = zlib.compress(json.dumps(live.row.to_wire()).encode(), 1)
+        self._archive[second] = zlib.compress(json.dumps(live.wire).encode(), 1)
         for name in live.row.series:
             self._series.pop((second, name), None)
         if OTHER in live.row.series:
