@@ -350,19 +350,19 @@ class _Link:
 
 @cache
 def _errors(library: str) -> tuple[type[Exception], ...]:
-    """What a broker's library raises when the broker is away or refuses, an AttributeError included: it is how
-    py-amqp, and Kombu over redis-py, meet a connection that was lost under them."""
-    common = (KombuError, OperationalError, OSError)
+    """What a broker's library raises when the broker is away or refuses, an AttributeError included: it is how Kombu
+    and the libraries under it meet a connection, or an answer, that was lost under them."""
+    common = (KombuError, OperationalError, OSError, AttributeError)
     if library == "amqp":
         from amqp.exceptions import AMQPError
 
-        return (*common, AMQPError, AttributeError)
+        return (*common, AMQPError)
     if library == "redis":
         try:
             from redis.exceptions import RedisError
         except ImportError:
             raise QueueError("redis:// needs the redis package: pip install 'loads-cluster[redis]'") from None
-        return (*common, RedisError, AttributeError)
+        return (*common, RedisError)
     from botocore.exceptions import BotoCoreError, ClientError
 
     return (*common, BotoCoreError, ClientError)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import services
@@ -60,6 +61,17 @@ def test_a_batch_of_any_length_arrives_and_is_gone_once_acknowledged(queue: Queu
     assert sorted(each.body for each in found) == sorted(bodies(33))
     consumer.ack(found)
     assert gather(consumer, 1, within_s=1.3) == []
+
+
+def test_a_library_that_stumbles_over_a_lost_connection_is_an_error_of_the_queue(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer: Any = declared(queue).consume(NAME, 1)
+    with monkeypatch.context() as broken, pytest.raises(QueueError, match="no attribute 'get'"):
+        broken.setattr(consumer._broker, "drain", lambda *_: None.get)  # type: ignore[attr-defined]
+        consumer.receive(1)
+    queue.send(NAME, bodies(1))
+    assert len(gather(consumer, 1)) == 1
 
 
 def test_sending_nothing_is_nothing(queue: Queue) -> None:
