@@ -140,7 +140,7 @@ def _settle(cluster: Cluster, claim: Claim, now: int) -> list[Command]:
         if claim.id not in cluster.forsaken:
             why = f"nothing heard from {claim.worker} for {cluster.lease_age(claim) / 1e9:.0f} s"
         name = cluster.plans[claim.run].steps[claim.step].name
-        commands.append(Note(claim.run, now, f"{name} shard {claim.shard + 1}: {why}"))
+        commands.append(Note(claim.run, now, f"{name} shard {claim.shard + 1}: {why}", shard=claim.shard))
     else:
         return []
     cluster.forsaken.discard(claim.id)

@@ -37,6 +37,8 @@ class Note:
     at: int
     what: str
     who: str = ""
+    shard: int | None = None
+    """Which of a step's shards it is about; for the log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,7 +171,7 @@ def _take_known(
         if said.rows and sequence > claim.sequence:
             claim.sequence = sequence
             note = f"{_named(cluster, claim)}: a report of {worker.name}'s came after the run was final; not counted"
-            commands.append(Note(claim.run, at, note))
+            commands.append(Note(claim.run, at, note, shard=claim.shard))
         return commands
     if said.rows:
         commands.append(PutRows(claim.run, claim.step, claim.shard, claim.id, sequence, tuple(said.rows)))
@@ -183,7 +183,8 @@ def _take_known(
         claim.end = said.end
         claim.end_sequence = sequence
         claim.totals = said.totals
-        commands.append(Note(claim.run, at, f"{_named(cluster, claim)} on {worker.name}: {_ended(said)}"))
+        text = f"{_named(cluster, claim)} on {worker.name}: {_ended(said)}"
+        commands.append(Note(claim.run, at, text, shard=claim.shard))
         cluster.order(worker.name)
     cluster.touch(claim)
     return commands

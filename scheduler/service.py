@@ -291,7 +291,7 @@ class Service:
         if order.action == "submit":
             job = Job(**args["job"])
             if problem := field_problem(job):
-                log.warning("refused a job: %s", problem)
+                log.warning("refused a job: %s", problem, extra={"run": job.id})
                 return [], True
             ident = f"job.{job.id}"
             if ident in jobs or self.store.received(ident):
@@ -370,7 +370,7 @@ class Service:
             return
         self._unsent += self.store.commit(self.cluster, notes, rows, messages, received, orders, now)
         for note in notes:
-            log.info("%s", note.what, extra={"run": note.run})
+            log.info("%s", note.what, extra={"run": note.run, "shard": note.shard})
 
     def _keep(self, file: PutFile) -> None:
         if self.files is None:

@@ -129,5 +129,6 @@ def test_a_run_goes_on_over_a_restart_of_the_database(
         assert {letter["reason"] for letter in reader.dead_letters()} == {"not signed with this cluster's secret"}
         reader.close()
     lines = [json.loads(line) for line in scheduler.log.read_text().splitlines() if line.startswith("{")]
-    assert any(line.get("run") == run for line in lines)
+    about = [line for line in lines if line.get("run") == run]
+    assert [line["shard"] for line in about if "finished" in line["message"]] == [0]
     assert any("database" in line["message"] for line in lines)
