@@ -24,11 +24,11 @@ from gevent.os import tp_read
 
 from loads_queue.files import FileStore
 from loads_queue.logs import configure
-from loads_queue.queue import connect, find_broker
+from loads_queue.queue import QueueError, connect, find_broker
 from loads_queue.settings import FROM_FLAG, Settings
 
 from . import cluster
-from .service import clock, ready_line, serve
+from .service import EpochLost, clock, ready_line, serve
 from .store import Store
 
 if TYPE_CHECKING:
@@ -75,6 +75,10 @@ class _Scheduler:
     def run(self, loaded: list[tuple[Path, Loaded]]) -> None:
         """From the first signal handler to the last child's end."""
         settings = self.settings
+        _make_home(settings.home)
+        # These end a greenlet and are told at the end, in words; no traceback is printed on the way.
+        hub = gevent.get_hub()
+        hub.NOT_ERROR = (*hub.NOT_ERROR, QueueError, EpochLost)
         for number in (signal.SIGTERM, signal.SIGINT):
             gevent.signal_handler(number, self._signalled)
         watcher = None
@@ -224,6 +228,13 @@ def _read(paths: tuple[Path, ...]) -> list[tuple[Path, Loaded]]:
     from .planfile import read_all
 
     return [(path, loaded) for path in paths for loaded in read_all(str(path))]
+
+
+def _make_home(home: Path) -> None:
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise LaunchError(f"can't use {home}: {error.strerror}: set LOADS_HOME to a folder of yours") from None
 
 
 def _free(home: Path, patience_s: float) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..interrupts import Interrupts, Leave
 from ..local import run_id
-from ..result_files import deliver, results_folder, say, user
+from ..result_files import deliver, reader_may_be_gone, results_folder, say, user
 from ..results import ABORTED, EXIT_INTERRUPTED
 from .server import Server, ServerError, path_of
 
@@ -112,7 +112,8 @@ def watch(server: Server, run: str) -> int:
     from .. import output
 
     found = summary_of(server, run)
-    output.console().print(output.report(found, ()))
+    with reader_may_be_gone():
+        output.console().print(output.report(found, ()))
     code: int = found["exit_code"]
     return code
 
