@@ -119,10 +119,10 @@ class Claim:
     """What the last Report states."""
     published: Permit = field(default_factory=Permit)
     """What published Reports have stated: as much may be given."""
-    leased: int = 0
-    """Until when, at least, the last published Report keeps the claim's lease."""
+    renewed: int = 0
+    """When the last snapshot was made that a published Report has told of: the lease lasts from then on, or longer."""
     doubt: int | None = None
-    """The Report that was published after that time: until a Control has answered it, the claim may be another's."""
+    """A Report that was published when that had ended: until a Control has answered it, the shard may be another's."""
     given: Permit = field(default_factory=Permit)
     """What the engine was given; never more than a published Report stated."""
     stop: Stop | None = None

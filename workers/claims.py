@@ -102,12 +102,13 @@ def renewed(state: AgentState, claim: Claim, sequence: int, snapshot: int, now: 
     An agent, or its way to the broker, may have been held up for longer than a lease lasts. Then the shard may have
     been given to another worker, and nothing must start here before the scheduler has said that it was not.
     """
-    if claim.leased and now.boot > claim.leased and claim.doubt is None and claim.state is not ClaimState.ENDED:
+    late = claim.renewed and now.boot > claim.renewed + state.lease_ttl - SECOND
+    if late and claim.doubt is None and claim.state is not ClaimState.ENDED:
         claim.doubt = sequence
         state.greet_again()
-        silence = (now.boot - claim.leased + state.lease_ttl - SECOND) / SECOND
+        silence = (now.boot - claim.renewed) / SECOND
         yield log(claim, "warning", f"not renewed for {silence:.1f} s: waiting for the scheduler's word on the claim")
-    claim.leased = max(claim.leased, snapshot + state.lease_ttl - SECOND if snapshot else 0)
+    claim.renewed = max(claim.renewed, snapshot)
 
 
 def trust(claim: Claim, order: ClaimOrder, control: Control) -> Iterator[Command]:
@@ -161,6 +162,8 @@ def exited(state: AgentState, claim: Claim, status: int, output: str, now: Momen
     end = claim.last_words
     if end is None:
         detail = _status_text(status)
+        if status == -9 and claim.stop is None and 0 < claim.given.until <= now.boot:
+            detail += ": it had stood still (stopped, frozen, asleep) over the end of its permit"
         if claim.stop is not None:
             detail += f" ({claim.stop.detail or claim.stop.cause})"
         end = _end(claim, "crashed", detail, now)

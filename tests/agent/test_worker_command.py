@@ -77,6 +77,8 @@ class Scheduler:
         self.reports: list[Report] = []
         self.action: dict[str, Any] = {"action": "run"}
         self.revision = 0
+        self.lease_ttl_ns = 10 * SECOND
+        self.answers = True
 
     def offer(self, **changes: Any) -> None:
         self.queue.send(STEPS, [codec.encode(offer("offer", **changes), STEPS, 0)])
@@ -90,7 +92,8 @@ class Scheduler:
                 assert isinstance(report, Report)
                 self.reports.append(report)
                 self.consumer.ack([delivery])
-                self.answer(report)
+                if self.answers:
+                    self.answer(report)
         return found
 
     def answer(self, report: Report) -> None:
@@ -105,6 +108,7 @@ class Scheduler:
         )  # fmt: skip
         control = Control(
             f"c{self.revision}", report.worker, report.incarnation, 1, self.revision, report.sequence, orders,
+            lease_ttl_ns=self.lease_ttl_ns,
             echo=Echo(report.sequence, report.sent_at, now, now),
         )  # fmt: skip
         name = control_queue(report.worker)
@@ -285,6 +289,47 @@ def test_shards_are_handed_back_quickly_even_where_the_target_hangs(
         assert last.totals.in_flight == 0 and last.totals.started == 10
         scheduler.until(lambda: scheduler.reports[-1].leaving)
         assert worker.end() == 0
+
+
+def test_a_worker_that_stood_still_for_a_lease_starts_nothing_before_the_scheduler_has_said_so(
+    scheduler: Scheduler, start: Callable[..., Process]
+) -> None:
+    scheduler.lease_ttl_ns = 4 * SECOND
+    with FileServer({}) as target:
+        worker = start(LOADS_SECRET_TOKEN="x")
+        worker.ready()
+        scheduler.offer(load=USERS, spec=scenario(target.url))
+        scheduler.until(lambda: len(target.asked) > 50)
+        worker.process.send_signal(signal.SIGSTOP)
+        time.sleep(4.2)
+        asked, heard = len(target.asked), len(scheduler.reports)
+        scheduler.answers = False
+        worker.process.send_signal(signal.SIGCONT)
+        scheduler.until(lambda: any(report.hello for report in scheduler.reports[heard + 1 :]))
+        time.sleep(0.5)
+        assert len(target.asked) == asked
+        scheduler.answers = True
+        scheduler.answer(scheduler.reports[-1])
+        scheduler.until(lambda: len(target.asked) > asked)
+
+
+def test_an_engine_that_stood_still_over_its_permits_end_is_gone_and_reported(
+    scheduler: Scheduler, start: Callable[..., Process]
+) -> None:
+    scheduler.lease_ttl_ns = 4 * SECOND
+    with FileServer({}) as target:
+        worker = start(LOADS_SECRET_TOKEN="x")
+        worker.ready()
+        scheduler.offer(load=USERS, spec=scenario(target.url))
+        scheduler.until(lambda: len(target.asked) > 50)
+        [engine] = engines(worker)
+        os.kill(engine, signal.SIGSTOP)
+        time.sleep(0.1)
+        asked = len(target.asked)
+        end = scheduler.until(scheduler.end)
+        assert end.cause == "crashed" and "stood still" in end.detail
+        await_gone(engine)
+        assert len(target.asked) == asked
 
 
 def test_a_second_signal_leaves_at_once(scheduler: Scheduler, start: Callable[..., Process]) -> None:
