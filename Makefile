@@ -1,11 +1,14 @@
 # `make demo` and `make test` need Python 3.11 or newer, and this file. Each target does its own set-up, in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix bench environment environment-dev services clean
+.PHONY: help demo test check fix bench chaos environment environment-dev services clean
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 PYTHON_FILES := loads_queue scheduler workers deploy tests bench scripts setup.py
 SHELL_FILES := .ci/run $(wildcard scripts/*.sh)
 ARGS ?=
+SEEDS ?= 5
+BROKER ?= all
+SIMULATED ?= 0
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | expand -t 18
@@ -30,6 +33,10 @@ fix: environment-dev ## mends what `make check` finds and a machine can mend
 
 bench: environment ## the figures of a minute's run, as a table (ARGS="--for 10s --rate 200" for another)
 	@.venv/bin/python -m bench.figures $(ARGS)
+
+chaos: environment-dev services ## faults on real clusters (SEEDS=20 BROKER=redis; SIMULATED=10000 for the simulator)
+	@PATH="$$PATH:/usr/local/sbin:/usr/sbin:/sbin" .venv/bin/python -m scripts.chaos \
+		--seeds $(SEEDS) --broker $(BROKER) --simulated $(SIMULATED) $(ARGS)
 
 environment: ## .venv with what the product needs
 	@scripts/bootstrap.sh

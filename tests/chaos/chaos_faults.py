@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from chaos_cluster import Cluster
-from chaos_parts import Part, held
+from chaos_parts import Part, children, held
 from chaos_script import Fault
 
 LEAVE_S = 25.0
@@ -159,7 +159,7 @@ class Chaos:
         with self._broker:
             process = self.cluster.broker.process
             assert process is not None
-            with held([process.pid]) as found:
+            with held([process.pid, *children(process.pid)]) as found:
                 for each in found:
                     each.signal(signal.SIGSTOP)
                 time.sleep(fault.for_s)

@@ -115,13 +115,14 @@ class Part:
                 self._process.wait()
 
     def leave(self, seconds: float) -> int:
-        """SIGTERM, and its exit status: 0 also where another fault killed it meanwhile; after so many seconds
-        SIGKILL."""
+        """SIGTERM, and its exit status: 0 also where another fault killed it meanwhile, or where it was not up yet;
+        after so many seconds SIGKILL."""
         with self._lock:
             self._wanted = False
             process = self._process
         if process is None:
             return 0
+        lawful = {0} if self.first_line() else {0, -signal.SIGTERM}  # until it is ready nothing handles a signal
         process.send_signal(signal.SIGCONT)
         process.terminate()
         try:
@@ -129,7 +130,7 @@ class Part:
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
-        return 0 if process.pid in self._killed else status
+        return 0 if process.pid in self._killed or status in lawful else status
 
     def tend(self) -> None:
         """Start it again where it ended by itself."""
@@ -142,12 +143,14 @@ class Part:
 
     def engines(self) -> list[int]:
         """The processes that it started, by id."""
-        pid = self.pid
-        if pid is None:
-            return []
-        with suppress(psutil.NoSuchProcess):
-            return [child.pid for child in psutil.Process(pid).children(recursive=True)]
-        return []
+        return [] if (pid := self.pid) is None else children(pid)
+
+
+def children(pid: int) -> list[int]:
+    """What a process has started, and that what it started, by id."""
+    with suppress(psutil.NoSuchProcess):
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    return []
 
 
 class Held:

@@ -131,7 +131,7 @@ def report(result: Mapping[str, Any], script: Script, folder: Path) -> str:
     lines.append(f"  seconds: {result['seconds']}, final {result.get('final_after_s')} s after the last fault")
     lines += [f"  PROBLEM: {problem}" for problem in result["problems"]]
     if result["problems"]:
-        lines += [f"--- {path.name}\n{tail(path, 3000)}" for path in sorted(folder.glob("*.log"))]
+        lines += [f"--- {path.name}\n{tail(path, 12000)}" for path in sorted(folder.glob("*.log"))]
     return "\n".join(lines)
 
 

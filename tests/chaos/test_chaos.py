@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import services
 from chaos_script import BROKERS, KINDS, LAST_S, WORKERS, script_for
 
-SEED = 1
+SEEDS = {"embedded": 1, "redis": 8, "sqs": 8, "rabbitmq": 5}
+"""Among them every part is killed, stopped and continued, and deliveries come twice, late and out of order."""
 SEED_PROGRAM = Path(__file__).with_name("chaos_seed.py")
 PATIENCE_S = 300
 NEEDS = {"redis": "redis-server", "rabbitmq": "rabbitmq-server"}
@@ -32,7 +33,7 @@ class Seeds:
         self.processes = {broker: self._start(broker, stack) for broker in brokers}
 
     def _start(self, broker: str, stack: ExitStack) -> subprocess.Popen[bytes]:
-        command = [sys.executable, str(SEED_PROGRAM), "--broker", broker, "--seed", str(SEED)]
+        command = [sys.executable, str(SEED_PROGRAM), "--broker", broker, "--seed", str(SEEDS[broker])]
         output = stack.enter_context(self.outputs[broker].open("wb"))
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         stack.callback(_end, process)
@@ -74,6 +75,14 @@ def test_a_seed_is_one_script(broker: str) -> None:
     scripts = [script_for(seed, broker) for seed in range(100)]
     assert scripts == [script_for(seed, broker) for seed in range(100)]
     assert len({script.describe() for script in scripts}) == len(scripts)
+
+
+def test_the_seeds_of_every_day_kill_and_stop_every_part() -> None:
+    scripts = [script_for(seed, broker) for broker, seed in SEEDS.items()]
+    kinds = {fault.kind for script in scripts for fault in script.faults}
+    parts = ("engine", "agent", "scheduler", "broker")
+    assert {f"{part}_kill" for part in parts} | {"scheduler_stop", "broker_stop", "host_stop", "agent_stop"} <= kinds
+    assert any(script.disorder.held_back for script in scripts) and any(script.standby for script in scripts)
 
 
 def test_seeds_bring_every_fault_within_the_load() -> None:
