@@ -20,7 +20,6 @@ from loads_queue.model.ledger import ACCOUNTED, SECOND, ClaimEvidence, Ledger, S
 from loads_queue.model.plan import Plan, Step
 from loads_queue.model.problems import PlanError
 from loads_queue.model.profile import Load
-from loads_queue.model.row_check import read as read_row
 from loads_queue.model.states import ClaimState, RunState, ShardState
 from loads_queue.model.summary import Row
 
@@ -30,6 +29,7 @@ from .cluster import Claim, Run, Shard, Worker
 from .database import open_engine
 from .gaps import shard_gaps
 from .jobs import read_plan
+from .run_rows import RunRows
 from .store import claim_from, run_from, shard_from, worker_from
 from .takeover import load_of
 from .upserts import unpack_row
@@ -41,7 +41,7 @@ class Reader:
 
     def __init__(self, database: str | Engine) -> None:
         self.engine = open_engine(database, read_only=True) if isinstance(database, str) else database
-        self._rows: dict[str, _RunRows] = {}
+        self._rows: dict[str, RunRows] = {}
         self._plans: dict[str, Plan | None] = {}
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class Reader:
         """Why a running run's ``abort_when`` ends it now; empty where it does not. ``judged`` is kept for the run."""
         if run.start_at is None or not plan.abort_when:
             return ""
-        rows = self._rows.setdefault(run.id, _RunRows())
+        rows = self._rows.setdefault(run.id, RunRows())
         with self.engine.connect() as connection:
             rows.refresh(connection, run.id)
         steps = [
@@ -186,7 +186,7 @@ class Reader:
         events = connection.execute(
             select(tables.events).where(tables.events.c.run == run.id).order_by(tables.events.c.id)
         )
-        rows = self._rows.setdefault(run.id, _RunRows())
+        rows = self._rows.setdefault(run.id, RunRows())
         rows.refresh(connection, run.id)
         taken = [claim for claim in claims if claim.state is not ClaimState.GRANTED or claim.snapshot or claim.end]
         return RunView(
@@ -224,44 +224,13 @@ def _changes(run: Run, plan: Plan | None) -> tuple[ChangeView, ...]:
     return tuple(sorted(made, key=lambda change: change.at_ns))
 
 
-class _RunRows:
-    """The newest rows of a run: by claim, and added up by step."""
-
-    def __init__(self) -> None:
-        self.version = 0
-        self.by_claim: dict[str, dict[int, Row]] = {}
-        self.by_step: dict[int, dict[int, Row]] = {}
-        self._owners: dict[int, set[str]] = {}
-
-    def refresh(self, connection: Connection, run: str) -> None:
-        """Read what is newer than what is held."""
-        changed: set[tuple[int, int]] = set()
-        for found in connection.execute(
-            select(tables.rows)
-            .where(tables.rows.c.run == run, tables.rows.c.version > self.version)
-            .order_by(tables.rows.c.version)
-        ):
-            row = read_row(unpack_row(found.data))
-            self.by_claim.setdefault(found.claim, {})[row.second] = row
-            self._owners.setdefault(found.step, set()).add(found.claim)
-            self.version = found.version
-            changed.add((found.step, row.second))
-        for step, second in changed:
-            parts = [own for claim in self._owners[step] if (own := self.by_claim[claim].get(second)) is not None]
-            # Of one claim there is nothing to add up, and its row need not be kept twice.
-            merged = parts[0] if len(parts) == 1 else Row(second)
-            for part in parts if len(parts) > 1 else ():
-                merged.add(part)
-            self.by_step.setdefault(step, {})[second] = merged
-
-
 def _step(
     run: Run,
     plan: Plan | None,
     index: int,
     shards: list[Shard],
     claims: list[Claim],
-    rows: _RunRows,
+    rows: RunRows,
     holed: Collection[str],
 ) -> StepView:
     assert plan is not None
@@ -302,7 +271,7 @@ def _evidence(
     shard: Shard,
     count: int,
     claims: list[Claim],
-    rows: _RunRows,
+    rows: RunRows,
     holed: Collection[str],
 ) -> ShardEvidence:
     end = load.end_ns
