@@ -47,6 +47,7 @@ class Cluster:
             "CHAOS_FINAL_AFTER": str(final_after_s),
             "LOADS_LEASE_TTL": f"{lease_s}s",
             "LOADS_LISTEN": "127.0.0.1:0",
+            **(more or {}),
         }
         self.disk = Disk(folder / "db")
         self.stack.callback(self.disk.close)

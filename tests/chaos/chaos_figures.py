@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos_cluster import Cluster, cluster
-from chaos_parts import Part, held, wait_until
+from chaos_parts import Part, held, tail, wait_until
 from chaos_script import BROKERS, LEASE_S, plan_document
 
 POLL_S = 0.01
@@ -47,7 +47,10 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stop.wait(POLL_S):
-            count = self._made.count()["paths"]
+            try:
+                count = self._made.count()["paths"]
+            except OSError:
+                return  # the cluster is gone
             self.counts.append(count)
             self.times.append(time.monotonic())
 
@@ -329,6 +332,11 @@ def main() -> int:
         folder = Path(tempfile.mkdtemp(prefix="loads-figure-"))
         try:
             result = FIGURES[name](folder, options)
+        except TimeoutError as error:
+            logs = "\n".join(f"--- {path.name}\n{tail(path, 4000)}" for path in sorted(folder.glob("**/*.log")))
+            print(f"{name}: {error}\n{logs}", flush=True)  # noqa: T201
+            bad += 1
+            continue
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         bad += not result["good"] or bool(result["problems"])
