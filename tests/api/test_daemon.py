@@ -36,8 +36,7 @@ def free_port() -> int:
 
 
 def test_it_ends_in_order_with_all_that_it_started(cluster: Cluster) -> None:
-    scheduler = cluster.scheduler("--load", cluster.write("plan.yaml", plan_text("http://127.0.0.1:9")))
-    assert [each["reference"] for each in cluster.get("/plans")["plans"]] == ["shop/evening"]
+    scheduler = cluster.scheduler()
     assert len(cluster.living()) == 3
     begun = time.monotonic()
     assert scheduler.end(signal.SIGINT) == 0
@@ -122,6 +121,11 @@ def test_a_second_scheduler_on_the_same_home_stands_by(cluster: Cluster) -> None
     assert find_broker(cluster.home) == broker
     wait_for(lambda: cluster.json("info")["workers"] == 1)
     assert cluster.loads("submit", plan, "--quiet").returncode == 0
+
+
+def test_plans_are_stored_at_the_start(cluster: Cluster) -> None:
+    cluster.scheduler("--load", cluster.write("plan.yaml", plan_text("http://127.0.0.1:9")))
+    assert [each["reference"] for each in cluster.get("/plans")["plans"]] == ["shop/evening"]
 
 
 def test_what_a_person_reads_when_it_is_ready(cluster: Cluster) -> None:
