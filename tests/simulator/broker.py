@@ -67,7 +67,8 @@ class Broker:
         self.dice = world.dice("broker")
         self.ready: dict[str, list[Delivery]] = {}
         self.consumers: dict[str, list[Consumer]] = {}
-        self.held: dict[Consumer, set[Delivery]] = {}
+        self.held: dict[Consumer, dict[Delivery, None]] = {}
+        """In the order in which they were handed over."""
         self.down = False
         self._life = 0
 
@@ -102,7 +103,7 @@ class Broker:
     def subscribe(self, queue: str, consumer: Consumer) -> None:
         """Begin to read a queue."""
         self.consumers.setdefault(queue, []).append(consumer)
-        self.held.setdefault(consumer, set())
+        self.held.setdefault(consumer, {})
         self.pump(queue)
 
     def leave(self, consumer: Consumer) -> None:
@@ -110,7 +111,7 @@ class Broker:
         for readers in self.consumers.values():
             if consumer in readers:
                 readers.remove(consumer)
-        for delivery in sorted(self.held.pop(consumer, ()), key=lambda each: each.fetches):
+        for delivery in self.held.pop(consumer, {}):
             delivery.holder = None
             if not self.manner.sticky:
                 self._arrive(self.dice.randrange(MS, SECOND), delivery)
@@ -131,13 +132,13 @@ class Broker:
         delivery.holder = consumer
         delivery.fetches += 1
         fetch = delivery.fetches
-        self.held[consumer].add(delivery)
+        self.held[consumer][delivery] = None
 
         def unseen() -> None:
             if delivery.gone or delivery.fetches != fetch:
                 return
             if delivery.holder is not None:
-                self.held.get(delivery.holder, set()).discard(delivery)
+                self.held.get(delivery.holder, {}).pop(delivery, None)
                 delivery.holder = None
             self.ready.setdefault(delivery.queue, []).append(delivery)
             self.pump(delivery.queue)
@@ -151,14 +152,14 @@ class Broker:
             return
         delivery.gone = True
         if delivery.holder is not None:
-            self.held.get(delivery.holder, set()).discard(delivery)
+            self.held.get(delivery.holder, {}).pop(delivery, None)
 
     def release(self, delivery: Delivery) -> None:
         """Give it back: it comes again soon."""
         holder = delivery.holder
         if delivery.gone or holder is None:
             return
-        self.held.get(holder, set()).discard(delivery)
+        self.held.get(holder, {}).pop(delivery, None)
         delivery.holder = None
         self._arrive(self.dice.randrange(MS, SECOND), delivery)
 
@@ -176,7 +177,7 @@ class Broker:
         for held in self.held.values():
             for delivery in [each for each in held if each.queue != JOBS]:
                 delivery.gone = True
-                held.discard(delivery)
+                del held[delivery]
 
     def start(self) -> None:
         """Up again."""

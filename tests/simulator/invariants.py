@@ -10,10 +10,9 @@ from collections import Counter
 from itertools import pairwise
 from typing import Any
 
-from loads.scheduler.cluster import Claim, Run
+from loads.scheduler.cluster import Run, Shard
 
 from loads_queue.model.ledger import Ledger
-from loads_queue.model.states import ClaimState
 from tests.simulator.setup import Setup
 from tests.simulator.simulation import Simulation
 from tests.simulator.world import SECOND
@@ -143,14 +142,10 @@ def _health(simulation: Simulation, run: Run) -> list[str]:
     if twice:
         found.append(f"granted twice: {twice}")
     if not _troubled(simulation.setup):
-        dead = [claim.id for claim in claims if claim.state is ClaimState.DEAD or _lost(claim)]
-        if dead:
-            found.append(f"{dead} were given up, and only the scheduler was ever in trouble")
+        lost = [shard.key for shard in simulation.store.all(Shard) if shard.run == run.id and shard.losses]
+        if lost:
+            found.append(f"{lost} were taken from their workers, and only the scheduler was ever in trouble")
     return found
-
-
-def _lost(claim: Claim) -> bool:
-    return claim.end is not None and claim.end.cause in ("crashed", "lapsed")
 
 
 def _troubled(setup: Setup) -> bool:

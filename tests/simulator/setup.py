@@ -100,6 +100,7 @@ class Setup:
         return "\n".join(lines)
 
 
+HTTP = {"base_url": "http://127.0.0.1:9", "do": [{"get": "/"}]}
 ORDERS = ("abort", "pause", "resume", "adjust")
 PROMPT = ("kill_agent", "power_off", "kill_engine", "set_clock")
 """Faults after which whoever lives hears of a change in time."""
@@ -164,7 +165,7 @@ def _job(dice: random.Random, name: str, slots: int) -> JobSetup:
             "workers": workers,
             "run_delay": f"{dice.choice([0, 0, 700, 2100])}ms",
             "load": _load(dice),
-            "http": {"base_url": "http://127.0.0.1:9", "do": [{"get": "/"}]},
+            "http": HTTP,
         }
         if dice.random() < 0.15:
             step["run_max_time"] = f"{dice.randint(2, 9)}s"

@@ -11,11 +11,10 @@ from dataclasses import replace
 from tests.simulator.invariants import problems
 from tests.simulator.many import failures
 from tests.simulator.seeds import judge
-from tests.simulator.setup import HostSetup, JobSetup, Setup, draw
+from tests.simulator.setup import HTTP, HostSetup, JobSetup, Setup, draw
 from tests.simulator.simulation import Simulation
 
 SEEDS = range(1000)
-HTTP = {"base_url": "http://127.0.0.1:9", "do": [{"get": "/"}]}
 
 
 def plain(load: dict) -> Setup:
