@@ -283,7 +283,7 @@ def test_shards_are_handed_back_quickly_even_where_the_target_hangs(
         worker.process.send_signal(signal.SIGTERM)
         began = time.monotonic()
         end = scheduler.until(scheduler.end)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 3
         assert end.cause == "lapsed" and end.at_ns is not None
         last = next(claim for claim in scheduler.claims() if claim.end)
         assert last.totals.in_flight == 0 and last.totals.started == 10
@@ -301,7 +301,7 @@ def test_a_worker_that_stood_still_for_a_lease_starts_nothing_before_the_schedul
         scheduler.offer(load=USERS, spec=scenario(target.url))
         scheduler.until(lambda: len(target.asked) > 50)
         worker.process.send_signal(signal.SIGSTOP)
-        time.sleep(4.2)
+        time.sleep(4.5)
         asked, heard = len(target.asked), len(scheduler.reports)
         scheduler.answers = False
         worker.process.send_signal(signal.SIGCONT)
@@ -324,7 +324,7 @@ def test_an_engine_that_stood_still_over_its_permits_end_is_gone_and_reported(
         scheduler.until(lambda: len(target.asked) > 50)
         [engine] = engines(worker)
         os.kill(engine, signal.SIGSTOP)
-        time.sleep(0.1)
+        time.sleep(0.5)
         asked = len(target.asked)
         end = scheduler.until(scheduler.end)
         assert end.cause == "crashed" and "stood still" in end.detail
@@ -344,16 +344,16 @@ def test_a_second_signal_leaves_at_once(scheduler: Scheduler, start: Callable[..
         time.sleep(0.1)
         worker.process.send_signal(signal.SIGTERM)
         began = time.monotonic()
-        assert worker.end() == 0 and time.monotonic() - began < 1.5
+        assert worker.end() == 0 and time.monotonic() - began < 4
         await_gone(engine)
 
 
 def test_a_worker_with_nothing_to_do_drains(scheduler: Scheduler, start: Callable[..., Process]) -> None:
+    began = time.monotonic()
     worker = start("--drain-after", "1s")
     worker.ready()
-    began = time.monotonic()
     scheduler.until(lambda: scheduler.reports and scheduler.reports[-1].leaving)
-    assert worker.end() == 0 and time.monotonic() - began > 0.7
+    assert worker.end() == 0 and time.monotonic() - began > 1
 
 
 def test_files_are_fetched_from_the_scheduler_and_kept(
