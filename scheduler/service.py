@@ -453,6 +453,8 @@ class Service:
         """The state as the store has it; every lease has its full time again."""
         fresh = Cluster(self.settings, epoch)
         self.store.load(fresh)
+        for claim in fresh.claims.values():
+            fresh.renew(claim)
         for run in fresh.runs.values():
             job = Job(id=run.id, plan=run.document, project=run.project, env=run.env, files=run.files)
             fresh.plans[run.id] = self.cluster.plans.get(run.id) or read_plan(job)
