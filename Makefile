@@ -1,6 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer, and this file. Each target does its own set-up, in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix bench chaos environment environment-dev services clean
+.PHONY: help demo test check fix bench bench-scale chaos environment environment-dev services clean
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 PYTHON_FILES := loads_queue scheduler workers deploy tests bench scripts setup.py
@@ -37,6 +37,9 @@ bench: environment ## the figures of a minute's run, as a table (ARGS="--for 10s
 chaos: environment-dev services ## faults on real clusters (SEEDS=20 BROKER=redis; SIMULATED=10000 for the simulator)
 	@PATH="$$PATH:/usr/local/sbin:/usr/sbin:/sbin" .venv/bin/python -m scripts.chaos \
 		--seeds $(SEEDS) --broker $(BROKER) --simulated $(SIMULATED) $(ARGS)
+
+bench-scale: environment-dev services ## one scheduler against up to 1,000 simulated workers (ARGS="--workers 300")
+	@PATH="$$PATH:/usr/local/sbin:/usr/sbin:/sbin" .venv/bin/python -m bench.scale $(ARGS)
 
 environment: ## .venv with what the product needs
 	@scripts/bootstrap.sh
