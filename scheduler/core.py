@@ -209,8 +209,8 @@ def _finish(cluster: Cluster, run: Run, now: int) -> list[Command]:
         run.load_over_at = now
         cluster.touch(run)
     # Each is asked, so that the waits for several begin together.
-    known = all([_known(cluster, run, claim, now) for claim in cluster.claims_of(run.id)])
-    if run.state is RunState.FINALISING and known:
+    unknown = [claim for claim in cluster.claims_of(run.id) if not _known(cluster, run, claim, now)]
+    if run.state is RunState.FINALISING and not unknown:
         run.state = after(RUN_STATES, run.state, RunEvent.FINAL)
         run.ended_at = now
         cluster.touch(run)
