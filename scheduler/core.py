@@ -208,9 +208,8 @@ def _finish(cluster: Cluster, run: Run, now: int) -> list[Command]:
         run.state = after(RUN_STATES, run.state, RunEvent.LOAD_OVER)
         run.load_over_at = now
         cluster.touch(run)
-    # Each is asked, so that the waits for several begin together.
-    unknown = [claim for claim in cluster.claims_of(run.id) if not _known(cluster, run, claim, now)]
-    if run.state is RunState.FINALISING and not unknown:
+    known = all(_known(cluster, run, claim, now) for claim in cluster.claims_of(run.id))
+    if run.state is RunState.FINALISING and known:
         run.state = after(RUN_STATES, run.state, RunEvent.FINAL)
         run.ended_at = now
         cluster.touch(run)

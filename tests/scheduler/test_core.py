@@ -439,17 +439,6 @@ def test_a_hole_that_nobody_can_fill_holds_a_run_up_for_a_minute(bench: Bench) -
     assert bench.cluster.workers["a"].whole_until("life") < bench.cluster.claims["ca"].sequence
 
 
-def test_what_nobody_will_tell_is_waited_for_once_however_much_it_is(bench: Bench) -> None:
-    granted(bench)
-    bench.tick(20)
-    assert [claim.state for claim in bench.cluster.claims.values()] == [ClaimState.DEAD, ClaimState.DEAD]
-    bench.cluster.renewed.clear()  # as after a start of the scheduler, when every lease is whole
-    bench.tick(59)
-    assert bench.run().state is RunState.FINALISING
-    bench.tick(2)
-    assert bench.run().state is RunState.FINISHED
-
-
 def test_an_outage_gives_every_lease_its_full_time_again(bench: Bench) -> None:
     plan = simple()
     plan["steps"][0]["load"] = {"rate": 10, "for": "90s"}

@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from loads_queue import codec
 from loads_queue.messages import JOBS, REPORTS, ClaimReport, Hello, Job, Report
+from loads_queue.model.states import ClaimState
 from loads_queue.queue import Delivery, QueueError, QueueMissing
 
 PLAN = {
@@ -129,6 +130,29 @@ def test_offers_are_published_after_the_commit_and_again_after_a_crash(url: str)
     assert len(again.broker.sent["steps.any.process"]) == 1
     assert len(again.broker.sent["control.w"]) >= 1
     assert again.store.outgoing() == []
+
+
+def test_every_lease_is_whole_after_a_restart_and_ages_from_then_on(url: str) -> None:
+    """Also those of claims that are dead already, or what is lost would be waited for one after the other at the end."""
+    first = Rig(url)
+    first.arrive(REPORTS, report(1, slots=2))
+    first.arrive(JOBS, job())
+    first.turn()
+    offer = codec.decode(first.broker.sent["steps.any.process"][0], "steps.any.process").message
+    claim = ClaimReport("c", offer.run, offer.step, offer.shard, offer.attempt, "claimed")  # type: ignore[union-attr]
+    first.arrive(REPORTS, report(2, claim, slots=2))
+    first.turn()
+    first.service.cluster.forsaken.add("c")
+    first.turn()
+    assert first.service.cluster.claims["c"].state is ClaimState.DEAD
+    first.store.free_epoch(first.service.cluster.epoch)
+    second = Rig(url, first.broker, first.now)
+    second.turn()
+    begun = second.service.cluster.age
+    for _ in range(5):
+        second.turn()
+    cluster = second.service.cluster
+    assert cluster.lease_age(cluster.claims["c"]) >= cluster.age - begun > 0
 
 
 def test_a_job_that_comes_again_after_its_run_is_over_stays_one_run(url: str) -> None:
