@@ -133,7 +133,7 @@ def test_offers_are_published_after_the_commit_and_again_after_a_crash(url: str)
 
 
 def test_every_lease_is_whole_after_a_restart_and_ages_from_then_on(url: str) -> None:
-    """Also those of claims that are dead already, or what is lost would be waited for one after the other at the end."""
+    """Also those of claims that are dead already: else what is lost would be waited for one after the other."""
     first = Rig(url)
     first.arrive(REPORTS, report(1, slots=2))
     first.arrive(JOBS, job())
