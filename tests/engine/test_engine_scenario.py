@@ -13,7 +13,7 @@ from engine_harness import SECOND, pause, request, scenario
 from loads.workers.engines.cookies import CookieJar
 from loads.workers.engines.exchange import Exchange, Rest
 from loads.workers.engines.http1 import HeadParser
-from loads.workers.engines.scenario_run import Scenario
+from loads.workers.engines.scenario_run import Scenario, Walk
 from loads.workers.engines.variables import Fixed, Visit
 
 from loads_queue.model.scenario import HttpScenario
@@ -38,18 +38,14 @@ class Drive:
 
     def run(self, spec: dict[str, Any], user: int = 3, number: int = 0, row: dict[str, Any] | None = None) -> bool:
         visit = Visit(FIXED, user, number, row or {}, dict(self.kept), number == 0)
-        steps = Scenario(HttpScenario.from_wire(spec), lambda: 1000).iterate(
-            visit, self.jar, self.settled.append, self.kept
-        )
-        try:
-            while True:
-                effect = next(steps)
-                if isinstance(effect, Rest):
-                    self.rests.append(effect.duration_ns)
-                elif effect.error is None:
-                    self._answer(effect)
-        except StopIteration as stop:
-            return bool(stop.value)
+        walk = Walk(Scenario(HttpScenario.from_wire(spec), lambda: 1000), self.settled.append)
+        walk.begin(visit, self.jar, self.kept)
+        while (effect := walk.step()) is not None:
+            if isinstance(effect, Rest):
+                self.rests.append(effect.duration_ns)
+            elif effect.error is None:
+                self._answer(effect)
+        return walk.ok
 
     def _answer(self, x: Exchange) -> None:
         assert x.origin is not None

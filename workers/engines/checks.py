@@ -21,7 +21,7 @@ _MISSING = object()
 class Judge:
     """Judges the responses of one request of the plan; expressions are compiled once."""
 
-    __slots__ = ("_body", "_extracts", "_json", "_max_time_ns", "_ranges", "_told")
+    __slots__ = ("_body", "_extracts", "_json", "_max_time_ns", "_ranges", "_told", "by_status_alone", "takes_nothing")
 
     def __init__(self, spec: Request) -> None:
         check: Check = spec.check
@@ -31,16 +31,23 @@ class Judge:
         self._json = [(f"json {expr}", _jmespath(expr), wanted) for expr, wanted in check.json]
         self._max_time_ns = check.max_time_ns
         self._extracts = [(extract.var, _extractor(extract)) for extract in spec.extract]
+        self.takes_nothing = not self._extracts
+        """It extracts nothing."""
+        self.by_status_alone = not (self._more_than_status() or self._extracts)
+        """``of_status`` says it all."""
+
+    def _more_than_status(self) -> bool:
+        return self._body is not None or bool(self._json) or self._max_time_ns is not None
+
+    def of_status(self, status: int) -> tuple[str | None, list[tuple[str, bool]] | None]:
+        """What ``error`` and ``checks`` become of an answer's status alone."""
+        passed = any(low <= status <= high for low, high in self._ranges)
+        return None if passed else f"status: {status}", [("status", passed)] if self._told else None
 
     def judge(self, x: Exchange, variables: dict[str, Any]) -> None:
         """Set ``error`` (the first failure) and ``checks`` of an answered exchange, and take the variables."""
-        status = x.status or 0
-        passed = any(low <= status <= high for low, high in self._ranges)
-        if not passed:
-            x.error = f"status: {status}"
-        if self._told:
-            self._note(x, "status", passed)
-        if self._body is not None or self._json or self._max_time_ns is not None:
+        x.error, x.checks = self.of_status(x.status or 0)
+        if not self.by_status_alone and self._more_than_status():
             self._more(x)
         if self._extracts:
             self._extract(x, variables)

@@ -109,6 +109,11 @@ class PreparedRequest:
         """Where it goes, as far as that is known beforehand."""
         return self._fixed.url.origin if self._fixed is not None else self._base
 
+    @property
+    def fixed(self) -> Outgoing | None:
+        """What ``build`` gives, where that is the same for every iteration."""
+        return self._fixed
+
     def build(self, visit: Visit) -> Outgoing:
         """What is to be sent for one iteration; raises Refused."""
         return self._fixed if self._fixed is not None else self._make(visit)

@@ -1,63 +1,49 @@
-"""A scenario as a generator that yields effects and is told nothing but their results: it decides, others do.
+"""What a scenario decides: a walk through its program is told nothing but results, and says what is to be done next.
 
-``Scenario.iterate`` yields ``Exchange`` (send it, fill in what became of it) and ``Rest`` (wait), and returns whether
-the iteration succeeded. It never touches a socket or a clock, so that every driver shares its semantics: checks,
+``Walk.step`` gives an ``Exchange`` (send it, fill in what became of it) or a ``Rest`` (wait), and None once the
+iteration is over. It never touches a socket or a clock, so that every driver shares its semantics: checks,
 extraction, redirects and cookies as browsers treat them, choices, repetition, and what a failure ends. A failed
 request fails its iteration; nothing is ever sent again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from loads_queue.model.scenario import Action, HttpScenario, OneOf, Pause, Repeat, Request
+from loads_queue.model.scenario import HttpScenario
 
-from .checks import Judge
 from .cookies import CookieJar
 from .errors import Refused
 from .exchange import Effect, Exchange, Rest
-from .prepared import Outgoing, PreparedRequest
+from .prepared import Outgoing
+from .program import Again, Choose, End, Jump, Keep, Program, RepeatFrom, Send, Wait
 from .urls import Origin
 from .variables import Visit
 
-Run = Generator[Effect, None, bool]
 Settle = Callable[[Exchange], None]
 """Told of every exchange once it is judged."""
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-
-class EndIteration(Exception):
-    """A request with ``on_error: end_iteration`` failed."""
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Scenario:
-    """A scenario compiled for running; shared by all users."""
+    """A scenario compiled for running; shared by all users. Raises ValueError for what can't be run."""
 
     def __init__(self, spec: HttpScenario, wall_s: Callable[[], int]) -> None:
-        self._redirects = spec.redirects
+        self.redirects = spec.redirects
+        """How many may be followed in a row."""
         self.cookies = spec.cookies
+        self.program = Program(spec)
         self._wall_s = wall_s
         """Unix time in seconds, which cookies expire by."""
-        self._before = _Block(self, spec, spec.before)
-        self._do = _Block(self, spec, spec.do)
 
-    def iterate(self, visit: Visit, jar: CookieJar | None, settle: Settle, kept: dict[str, object]) -> Run:
-        """One iteration. ``kept`` holds what ``before`` extracted, for the user's later iterations."""
-        ok = True
-        try:
-            if visit.fresh and self._before.steps:
-                ok = yield from self._before.run(visit, jar, settle)
-                kept.update(visit.vars)
-            if not (yield from self._do.run(visit, jar, settle)):
-                ok = False
-        except EndIteration:
-            ok = False
-        return ok
+    def jar(self) -> CookieJar | None:
+        """A new user's jar; None where cookies are not taken."""
+        return CookieJar() if self.cookies else None
 
     def origins(self) -> Iterator[Origin]:
         """Where requests go, as far as that is known beforehand, in the plan's order."""
-        for block in (self._before, self._do):
-            yield from block.origins()
+        return self.program.origins()
 
     def take_cookies(self, x: Exchange, outgoing: Outgoing, jar: CookieJar) -> None:
         """What a response sets."""
@@ -77,151 +63,134 @@ class Scenario:
 
     def location(self, x: Exchange, followed: int) -> str | None:
         """Where a response leads, or None where it is the answer; more than allowed is an error of the exchange."""
-        if x.error is not None or x.head is None or x.status not in _REDIRECTS or not self._redirects:
+        if x.error is not None or x.head is None or x.status not in REDIRECTS or not self.redirects:
             return None
         location = x.head.get("location")
-        if location is not None and followed >= self._redirects:
-            x.error = f"redirect: more than {self._redirects}"
+        if location is not None and followed >= self.redirects:
+            x.error = f"redirect: more than {self.redirects}"
             return None
         return location
 
 
-class _Block:
-    """Actions in order."""
+class Walk:
+    """One iteration after another through a program, for one driver; ``settle`` is told of each exchange."""
 
-    def __init__(self, scenario: Scenario, spec: HttpScenario, actions: Sequence[Action]) -> None:
-        self.steps = [_compiled(scenario, spec, action) for action in actions]
+    __slots__ = (
+        "_counts", "_followed", "_ops", "_outgoing", "_scenario", "_send", "_settle", "_x", "at", "jar", "kept", "ok",
+        "visit",
+    )  # fmt: skip
 
-    def run(self, visit: Visit, jar: CookieJar | None, settle: Settle) -> Run:
-        ok = True
-        for step in self.steps:
-            if not (yield from step.run(visit, jar, settle)):
-                ok = False
-        return ok
-
-    def origins(self) -> Iterator[Origin]:
-        for step in self.steps:
-            yield from step.origins()
-
-
-class _PauseStep:
-    def __init__(self, spec: Pause) -> None:
-        self._low, self._spread = spec.low_ns, spec.high_ns - spec.low_ns
-
-    def run(self, visit: Visit, jar: CookieJar | None, settle: Settle) -> Run:
-        yield Rest(self._low + visit.draw(self._spread + 1) if self._spread else self._low)
-        return True
-
-    def origins(self) -> Iterator[Origin]:
-        return iter(())
-
-
-class _OneOfStep:
-    def __init__(self, scenario: Scenario, spec: HttpScenario, one_of: OneOf) -> None:
-        self._ways = [(way.weight, _Block(scenario, spec, way.do)) for way in one_of.branches]
-        self._weight = sum(weight for weight, _ in self._ways)
-
-    def run(self, visit: Visit, jar: CookieJar | None, settle: Settle) -> Run:
-        drawn = visit.draw(self._weight)
-        for weight, block in self._ways:
-            if drawn < weight:
-                return (yield from block.run(visit, jar, settle))
-            drawn -= weight
-        return True
-
-    def origins(self) -> Iterator[Origin]:
-        for _, block in self._ways:
-            yield from block.origins()
-
-
-class _RepeatStep:
-    def __init__(self, scenario: Scenario, spec: HttpScenario, repeat: Repeat) -> None:
-        self._times = repeat.times
-        self._block = _Block(scenario, spec, repeat.do)
-
-    def run(self, visit: Visit, jar: CookieJar | None, settle: Settle) -> Run:
-        ok = True
-        for _ in range(self._times):
-            if not (yield from self._block.run(visit, jar, settle)):
-                ok = False
-        return ok
-
-    def origins(self) -> Iterator[Origin]:
-        return self._block.origins()
-
-
-class _RequestStep:
-    def __init__(self, scenario: Scenario, spec: HttpScenario, request: Request) -> None:
+    def __init__(self, scenario: Scenario, settle: Settle) -> None:
         self._scenario = scenario
-        self._prepared = PreparedRequest(scenario=spec, spec=request)
-        self._judge = Judge(request)
-        self._ends = request.on_error == "end_iteration"
+        self._ops = scenario.program.ops
+        self._settle = settle
+        self._counts = [0] * scenario.program.counters
+        self._send: Send | None = None
+        self._x: Exchange | None = None
+        self._outgoing: Outgoing | None = None
+        self._followed = 0
+        self.at = 0
+        """The place of the operation that comes next."""
+        self.ok = True
+        """No request of the iteration has failed so far."""
+        self.visit: Visit | None = None
+        self.jar: CookieJar | None = None
+        self.kept: dict[str, Any] = {}
 
-    def run(self, visit: Visit, jar: CookieJar | None, settle: Settle) -> Run:
-        prepared = self._prepared
-        x = Exchange(prepared.spec.name, prepared.timeout_ns, prepared.keep_body)
-        outgoing: Outgoing | None = None
+    def begin(self, visit: Visit, jar: CookieJar | None, kept: dict[str, Any]) -> None:
+        """Another iteration. ``kept`` holds what ``before`` extracted, for the user's later iterations."""
+        self.visit, self.jar, self.kept = visit, jar, kept
+        self.at = self._scenario.program.start(visit.fresh)
+        self.ok = True
+        self._x = None
+
+    def step(self) -> Effect | None:
+        """What is to be done next, now that the last effect was carried out; None: the iteration is over."""
+        if self._x is not None:
+            hop = self._follow(self._x)
+            if hop is not None:
+                return hop
+        visit = self.visit
+        assert visit is not None, "a walk is only gone on with once it has begun"
+        while True:
+            op = self._ops[self.at]
+            self.at += 1
+            if isinstance(op, Send):
+                return self.send(op)
+            if isinstance(op, Wait):
+                return Rest(op.duration(visit))
+            if isinstance(op, Choose):
+                self.at = op.pick(visit)
+            elif isinstance(op, Jump):
+                self.at = op.to
+            elif isinstance(op, RepeatFrom):
+                self._counts[op.slot] = op.times
+            elif isinstance(op, Again):
+                self._counts[op.slot] -= 1
+                if self._counts[op.slot]:
+                    self.at = op.to
+            elif isinstance(op, Keep):
+                self.kept.update(visit.vars)
+            elif isinstance(op, End):
+                self.at -= 1
+                return None
+
+    def send(self, op: Send) -> Exchange:
+        """The exchange of a request, whose place is behind this walk: its fate is taken in by the next ``step``."""
+        self._send = op
+        self._followed = 0
+        self._outgoing = None
+        self._x = x = Exchange(op.name, op.timeout_ns, op.keep_body)
+        assert self.visit is not None, "a walk is only gone on with once it has begun"
         try:
-            outgoing = prepared.build(visit)
-            self._load(x, outgoing, jar)
+            self._load(x, op.prepared.build(self.visit))
         except Refused as refused:
             x.error = str(refused)
-        yield x
-        if outgoing is not None:
-            x = yield from self._follow(x, outgoing, jar, settle)
-        if x.error is None:
-            self._judge.judge(x, visit.vars)
-        settle(x)
-        if x.error is None:
-            return True
-        if self._ends:
-            raise EndIteration
-        return False
+        return x
 
-    def _follow(
-        self, x: Exchange, outgoing: Outgoing, jar: CookieJar | None, settle: Settle
-    ) -> Generator[Effect, None, Exchange]:
-        """Follow redirects; gives the last exchange, which is not settled yet."""
-        followed = 0
-        while True:
-            if jar is not None:
-                self._scenario.take_cookies(x, outgoing, jar)
-            location = self._scenario.location(x, followed)
-            if location is None:
-                return x
-            last, x = x, Exchange(x.name, x.timeout_ns, x.keep_body)
-            x.hop = True
-            followed += 1
-            try:
-                outgoing = outgoing.redirected(last.status or 0, location)
-                self._load(x, outgoing, jar)
-            except Refused as refused:
-                # The hop never became a request: it is the response that led nowhere which failed.
-                last.error = str(refused)
-                return last
-            settle(last)
-            yield x
+    def failed(self, op: Send) -> None:
+        """A request has failed, and with it the iteration, which it may end."""
+        self.ok = False
+        if op.ends:
+            self.at = len(self._ops) - 1
 
-    def _load(self, x: Exchange, outgoing: Outgoing, jar: CookieJar | None) -> None:
+    def _load(self, x: Exchange, outgoing: Outgoing) -> None:
+        self._outgoing = outgoing
         x.method = outgoing.method
         x.origin = outgoing.url.origin
         x.closing = outgoing.closing
-        x.wire = self._scenario.wire(outgoing, jar)
+        x.wire = self._scenario.wire(outgoing, self.jar)
 
-    def origins(self) -> Iterator[Origin]:
-        origin = self._prepared.origin()
-        if origin is not None:
-            yield origin
+    def _follow(self, x: Exchange) -> Exchange | None:
+        """What became of an exchange: the next hop, or None where it was the last one and is settled."""
+        op, outgoing = self._send, self._outgoing
+        assert op is not None and self.visit is not None, "an exchange comes from a request"
+        if outgoing is not None:
+            if self.jar is not None:
+                self._scenario.take_cookies(x, outgoing, self.jar)
+            location = self._scenario.location(x, self._followed)
+            if location is not None:
+                hop = self._hop(x, outgoing, location)
+                if hop is not None:
+                    return hop
+        self._x = None
+        if x.error is None:
+            op.judge.judge(x, self.visit.vars)
+        self._settle(x)
+        if x.error is not None:
+            self.failed(op)
+        return None
 
-
-_Step = _PauseStep | _OneOfStep | _RepeatStep | _RequestStep
-
-
-def _compiled(scenario: Scenario, spec: HttpScenario, action: Action) -> _Step:
-    if isinstance(action, Request):
-        return _RequestStep(scenario, spec, action)
-    if isinstance(action, Pause):
-        return _PauseStep(action)
-    if isinstance(action, OneOf):
-        return _OneOfStep(scenario, spec, action)
-    return _RepeatStep(scenario, spec, action)
+    def _hop(self, last: Exchange, outgoing: Outgoing, location: str) -> Exchange | None:
+        x = Exchange(last.name, last.timeout_ns, last.keep_body)
+        x.hop = True
+        self._followed += 1
+        try:
+            self._load(x, outgoing.redirected(last.status or 0, location))
+        except Refused as refused:
+            # The hop never became a request: it is the response that led nowhere which failed.
+            last.error = str(refused)
+            return None
+        self._settle(last)
+        self._x = x
+        return x

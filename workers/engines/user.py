@@ -24,7 +24,7 @@ from .pacer import Alarm, Pacer
 from .permit import Permit
 from .recorder import Recorder, Turn
 from .resolve import Resolver
-from .scenario_run import Scenario
+from .scenario_run import Scenario, Walk
 from .tls import TlsStream, client_context
 from .urls import Origin
 from .variables import Visit
@@ -85,7 +85,7 @@ class User:
 
     __slots__ = (
         "_alarm", "_connection", "_deadline", "_net", "_phase", "_reader", "_recorder", "_spare", "_switch", "_throw",
-        "pool",
+        "_walk", "pool",
     )  # fmt: skip
 
     def __init__(self, net: Net, pool: Pool, recorder: Recorder) -> None:
@@ -97,6 +97,7 @@ class User:
         self._phase = 0
         self._connection: Connection | None = None
         self._spare: socket.socket | None = None
+        self._walk: Walk | None = None
         self._switch: Callable[..., object] = _nobody
         self._throw: Callable[..., object] = _nobody
         self.pool = pool
@@ -116,11 +117,13 @@ class User:
 
     def run(self, scenario: Scenario, visit: Visit, turn: Turn, jar: CookieJar | None, kept: dict[str, Any]) -> str:
         """One iteration to its end; its outcome: ``ok``, ``failed`` or ``interrupted``."""
-        steps = scenario.iterate(visit, jar, self._recorder.settle, kept)
+        walk = self._walk
+        if walk is None:
+            walk = self._walk = Walk(scenario, self._recorder.settle)
+        walk.begin(visit, jar, kept)
         free = turn.due
         try:
-            while True:
-                effect = next(steps)
+            while (effect := walk.step()) is not None:
                 if type(effect) is Exchange:
                     effect.due = free
                     self._perform(effect)
@@ -130,12 +133,9 @@ class User:
                 else:
                     free += effect.duration_ns  # type: ignore[union-attr]
                     self.sleep_until(free)
-        except StopIteration as stop:
-            return "ok" if stop.value else "failed"
         except Interrupted:
             return "interrupted"
-        finally:
-            steps.close()
+        return "ok" if walk.ok else "failed"
 
     def sleep_until(self, due: int) -> None:
         """Wait until a time."""
@@ -209,13 +209,15 @@ class User:
         self._phase = _WAITING
         while True:
             data = connection.receive(self._switch)
+            x.ended = boottime_ns()
             if not data:
                 reader.finish()
                 break
+            if not x.first:
+                x.first = x.ended
             if reader.feed(data):
                 break
             self._phase = _READING
-        x.ended = boottime_ns()
         self._connection = None
         x.head = reader.head
         x.status = reader.status
@@ -230,7 +232,7 @@ class User:
     def _send(self, x: Exchange, origin: Origin) -> Connection:
         """Send a request, within the permit; gives the connection on which the answer will come."""
         while True:
-            self._connection = connection = self.pool.take(origin) or self._connect(origin)
+            self._connection = connection = self.pool.take(origin) or self._connect(origin, x)
             self._reader.begin(x.method, x.keep_body)
             self._phase = _SENDING
             if self._write(x, connection):
@@ -271,14 +273,22 @@ class User:
             self._connection.close()
             self._connection = None
 
-    def _connect(self, origin: Origin) -> Connection:
+    def _connect(self, origin: Origin, x: Exchange) -> Connection:
         self._phase = _RESOLVING
-        addresses = self._net.resolver.lookup(origin.host, origin.port)
+        begun = boottime_ns()
+        addresses = self._net.resolver.remembered(origin.host, origin.port)
+        if addresses is None:
+            addresses = self._net.resolver.lookup(origin.host, origin.port)
+            now = boottime_ns()
+            x.dns_ns, begun = now - begun, now
         self._phase = _CONNECTING
         connection = self._first_of(addresses, origin)
+        now = boottime_ns()
+        x.connect_ns = now - begun
         if origin.scheme == "https":
             self._phase = _SHAKING
             connection.secure(self._net.tls_stream(origin), self._switch)
+            x.tls_ns = boottime_ns() - now
         if connection.spoke_first():
             raise ProtocolError("protocol: the target spoke before it was asked")
         return connection
