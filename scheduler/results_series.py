@@ -12,12 +12,13 @@ from typing import Any
 
 from loads_queue.model.histogram import Histogram
 from loads_queue.model.ledger import SECOND, Columns, Ledger, Requests, UserTime
-from loads_queue.model.summary import Row, Series
+from loads_queue.model.summary import PHASES, Row, Series
 from loads_queue.model.thresholds import QUANTILES
 
 from .view import RunView, StepView
 
 LATENCY_KEYS = ("min", "mean", *QUANTILES, "max")
+PHASE_KEYS = ("count", "mean", "p50", "p95", "p99", "max")
 LEDGER_KEYS = (
     "planned", "surplus", "started", "dropped", "missed", "cancelled", "ok", "failed", "interrupted", "lost",
 )  # fmt: skip
@@ -39,6 +40,12 @@ def latency(histogram: Histogram) -> dict[str, float | None]:
         found[name] = milliseconds(histogram.quantile(quantile))
     found["max"] = milliseconds(histogram.max)
     return found
+
+
+def phase_summary(histogram: Histogram) -> dict[str, float | None]:
+    """How many requests a phase happened to, and its times in milliseconds; each None where it happened to none."""
+    found = latency(histogram)
+    return {key: histogram.count if key == "count" else found[key] for key in PHASE_KEYS}
 
 
 def merged_series(rows: Iterable[Row]) -> dict[str, Series]:
@@ -69,6 +76,7 @@ def series_summary(name: str, series: Series, outside_gaps: Histogram, span_ns: 
         "response": latency(series.response),
         "response_outside_gaps": latency(outside_gaps),
         "service": latency(series.service),
+        "phases": {phase: phase_summary(series.phase(phase)) for phase in PHASES},
         "statuses": {str(status): series.statuses[status] for status in sorted(series.statuses)},
         "errors": [{"message": message, "count": count} for message, count in errors],
         "checks": {

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 
 from loads_queue.model.histogram import Histogram
 from loads_queue.model.row_check import read
-from loads_queue.model.summary import SERIES_COUNTS, Row, Series
+from loads_queue.model.summary import SERIES_COUNTS, SERIES_HISTOGRAMS, Row, Series
 
 from . import tables
 from .upserts import unpack_row
@@ -98,7 +98,7 @@ def _slim(row: Row) -> Row:
     """A row less its times and names."""
     series: dict[str, Series] = {}
     if row.series:
-        total = Series(response_ok=_NO_TIMES, response_failed=_NO_TIMES, service=_NO_TIMES)
+        total = Series(**dict.fromkeys(SERIES_HISTOGRAMS, _NO_TIMES))
         for each in row.series.values():
             for name in SERIES_COUNTS:
                 setattr(total, name, getattr(total, name) + getattr(each, name))

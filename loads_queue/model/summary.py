@@ -23,7 +23,11 @@ OTHER = "(other)"
 
 @dataclass(slots=True)
 class Series:
-    """Requests of one name: attempted = ok + failed + interrupted + in_flight, sent = attempted - unsent."""
+    """Requests of one name: attempted = ok + failed + interrupted + in_flight, sent = attempted - unsent.
+
+    The histograms of phases hold what happened, so a request on a kept connection is in none of ``dns``, ``connect``
+    and ``tls``, and one whose response came in one piece is not in ``body``: ``phase`` adds it there, as 0.
+    """
 
     attempted: int = 0
     unsent: int = 0
@@ -38,6 +42,11 @@ class Series:
     response_ok: Histogram = field(default_factory=Histogram)
     response_failed: Histogram = field(default_factory=Histogram)
     service: Histogram = field(default_factory=Histogram)
+    dns: Histogram = field(default_factory=Histogram)
+    connect: Histogram = field(default_factory=Histogram)
+    tls: Histogram = field(default_factory=Histogram)
+    first_byte: Histogram = field(default_factory=Histogram)
+    body: Histogram = field(default_factory=Histogram)
     statuses: dict[int, int] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     checks: dict[str, list[int]] = field(default_factory=dict)
@@ -50,13 +59,19 @@ class Series:
         both.merge(self.response_failed)
         return both
 
+    def phase(self, name: str) -> Histogram:
+        """The times of one of ``PHASES``, as a histogram of its own; as many of ``body`` as of ``first_byte``."""
+        found: Histogram = getattr(self, name).copy()
+        if name == "body" and self.first_byte.count > found.count:
+            found.record(0, self.first_byte.count - found.count)
+        return found
+
     def add(self, other: Series) -> None:
         """Add another series of the same name."""
         for name in SERIES_COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.response_ok.merge(other.response_ok)
-        self.response_failed.merge(other.response_failed)
-        self.service.merge(other.service)
+        for name in SERIES_HISTOGRAMS:
+            getattr(self, name).merge(getattr(other, name))
         for status, count in other.statuses.items():
             self.statuses[status] = self.statuses.get(status, 0) + count
         for message, count in other.errors.items():
@@ -167,7 +182,9 @@ class Row:
 SERIES_COUNTS = (
     "attempted", "unsent", "answered", "ok", "failed", "interrupted", "in_flight", "redirects", "bytes_in", "bytes_out",
 )  # fmt: skip
-SERIES_HISTOGRAMS = ("response_ok", "response_failed", "service")
+PHASES = ("dns", "connect", "tls", "first_byte", "body")
+"""What a request goes through, in this order; none of it is recorded for a request that it did not happen to."""
+SERIES_HISTOGRAMS = ("response_ok", "response_failed", "service", *PHASES)
 ROW_COUNTS = (
     "started", "dropped_in_flight", "dropped_late", "dropped_resource", "missed", "surplus", "ok", "failed",
     "interrupted", "in_flight", "began", "completed", "held_ns", "missed_user_ns", "surplus_user_ns", "users",

@@ -97,8 +97,23 @@ class TestFigures:
         assert series["error_rate"] == 0.25
         assert series["response"]["max"] == series["response"]["min"] == series["response"]["mean"] == 8.0
         assert series["service"]["p99.99"] == 4.0
+        assert set(series["phases"]) == {"dns", "connect", "tls", "first_byte", "body"}
+        nothing = {"count": 0, "mean": None, "p50": None, "p95": None, "p99": None, "max": None}
+        assert series["phases"]["dns"] == series["phases"]["first_byte"] == series["phases"]["body"] == nothing
         assert series["statuses"] == {"200": 15, "500": 5}
         assert series["errors"] == [{"message": "status 500", "count": 5}]
+
+    def test_the_phases_of_a_series(self) -> None:
+        view = simple(["ok"] * 4)
+        made = view.steps[0].rows[0].series["GET /"]
+        made.connect.record(2_000_000)
+        made.first_byte.record(3_000_000, 4)
+        made.body.record(1_000_000)
+        (series,) = results.summary(view)["steps"][0]["series"]
+        phases = series["phases"]
+        assert phases["connect"] == {"count": 1, "mean": 2.0, "p50": 2.0, "p95": 2.0, "p99": 2.0, "max": 2.0}
+        assert phases["first_byte"]["count"] == phases["body"]["count"] == 4
+        assert phases["body"] == {"count": 4, "mean": 0.25, "p50": 0.0, "p95": 1.0, "p99": 1.0, "max": 1.0}
 
     def test_errors_stand_by_how_often_they_came(self) -> None:
         view = simple(["failed"] * 3)

@@ -214,6 +214,7 @@ class Recorder:
             self._take_checks(series, x.checks)
         if x.sent:
             series.service.record(x.ended - x.sent)
+        _take_phases(series, x)
 
     def interrupt(self, x: Exchange) -> None:
         """A request was cut off by the end of its run."""
@@ -298,6 +299,20 @@ class Recorder:
         if OTHER in live.row.series:
             for key in [key for key in self._series if key[0] == second]:
                 del self._series[key]
+
+
+def _take_phases(series: Series, x: Exchange) -> None:
+    first = x.first
+    if first:
+        series.first_byte.record(first - x.sent)
+        if x.ended > first:
+            series.body.record(x.ended - first)
+    if x.connect_ns:
+        series.connect.record(x.connect_ns)
+        if x.tls_ns:
+            series.tls.record(x.tls_ns)
+    if x.dns_ns:
+        series.dns.record(x.dns_ns)
 
 
 def _count(counts: dict[str, int], known: set[str], name: str, most: int) -> None:

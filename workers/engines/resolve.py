@@ -23,8 +23,8 @@ class Resolver:
         self._known: dict[tuple[str, int], tuple[int, tuple[Address, ...]]] = {}
         self._asked: dict[tuple[str, int], Any] = {}
 
-    def lookup(self, host: str, port: int) -> tuple[Address, ...]:
-        """Addresses that may be tried, in order; blocks the calling greenlet alone. Raises RequestError."""
+    def remembered(self, host: str, port: int) -> tuple[Address, ...] | None:
+        """Addresses that may be tried, in order, where nobody need be asked, else None. Raises RequestError."""
         key = (host, port)
         found = self._known.get(key)
         if found is not None and (found[0] == 0 or boottime_ns() < found[0]):
@@ -33,8 +33,12 @@ class Resolver:
         literal = _literal(host, port)
         if literal is not None:
             self._remember(key, 0, literal)
-            return literal
-        return self._ask(key)
+        return literal
+
+    def lookup(self, host: str, port: int) -> tuple[Address, ...]:
+        """Addresses that may be tried, in order; blocks the calling greenlet alone. Raises RequestError."""
+        found = self.remembered(host, port)
+        return self._ask((host, port)) if found is None else found
 
     def known(self, host: str, port: int) -> tuple[Address, ...]:
         """What ``lookup`` found last, without asking; empty where it did not."""
