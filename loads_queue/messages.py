@@ -187,6 +187,8 @@ class Totals:
     """From and up to which schedule time the engine has held its users (closed model)."""
     turns: tuple[int, ...] | None = None
     """Of counted turns that were stopped: how many each of the shard's users has begun."""
+    changes: tuple[tuple[int, int, int], ...] = ()
+    """The changes of the profile, as ``ClaimOrder`` has them, that all of this and the rows go by."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from loads_queue.model.ledger import ORDERLY, SECOND, ClaimEvidence, Columns, Ledger, ShardEvidence
+from loads_queue.model.unheard import parted
 
 from .view import ClaimView, GapView, StepView
 
@@ -81,14 +82,16 @@ def _begun(claim: ClaimEvidence) -> bool:
 def _begin(evidence: ShardEvidence, claim: ClaimEvidence) -> int:
     """Up to where an attempt's own account goes, in schedule time."""
     if evidence.kind == "open":
-        return _due(evidence, claim.first if claim.next is None else claim.next)
+        share: Any = evidence.share
+        own = parted(share, claim.changes)
+        return _due(evidence, claim.first if claim.next is None else claim.next, None if own is None else own.own)
     if evidence.kind == "closed":
         return max(evidence.delay_ns, claim.covered_ns)
     return max((row.second * SECOND for row in claim.rows), default=evidence.delay_ns)
 
 
-def _due(evidence: ShardEvidence, arrival: int) -> int:
-    share: Any = evidence.share
+def _due(evidence: ShardEvidence, arrival: int, own: Any = None) -> int:
+    share: Any = evidence.share if own is None else own
     if arrival < share.planned:
         return int(share.due(arrival)) + evidence.delay_ns
     return evidence.delay_ns if evidence.end_ns is None else evidence.end_ns

@@ -31,7 +31,7 @@ from .gaps import shard_gaps
 from .jobs import read_plan
 from .run_rows import RunRows
 from .store import claim_from, run_from, shard_from, worker_from
-from .takeover import load_of
+from .takeover import changes_of, load_of
 from .upserts import unpack_row
 from .view import ChangeView, ClaimView, EventView, GapView, RunView, StepView, WorkerView
 
@@ -280,7 +280,9 @@ def _evidence(
         share=load.shard(shard.index, count),
         end_ns=None if end is None else step.delay_ns + end,
         delay_ns=step.delay_ns,
-        claims=tuple(claim_evidence(claim, rows.by_claim.get(claim.id, {}), claim.id in holed) for claim in claims),
+        claims=tuple(
+            claim_evidence(claim, step, rows.by_claim.get(claim.id, {}), claim.id in holed) for claim in claims
+        ),
         over=shard.state is ShardState.OVER,
         stopped_ns=_stopped(run),
     )
@@ -306,7 +308,7 @@ def _stopped(run: Run) -> int | None:
     return run.stop_at - run.start_at if run.start_at is not None else -1
 
 
-def claim_evidence(claim: Claim, rows: Mapping[int, Row], holed: bool = False) -> ClaimEvidence:
+def claim_evidence(claim: Claim, step: Step, rows: Mapping[int, Row], holed: bool = False) -> ClaimEvidence:
     """What the ledger must know of a claim; ``holed`` where Reports before its last one will not come any more."""
     totals = claim.totals
     end = claim.end
@@ -333,6 +335,8 @@ def claim_evidence(claim: Claim, rows: Mapping[int, Row], holed: bool = False) -
         dead=claim.state is ClaimState.DEAD or (end is not None and cause not in ACCOUNTED),
         holed=holed,
         rows=tuple(rows[second] for second in sorted(rows)),
+        ended_ns=end.at_ns if end is not None else None,
+        changes=changes_of(step, totals.changes),
     )
 
 

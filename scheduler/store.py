@@ -264,12 +264,17 @@ def claim_from(row: Mapping[str, Any]) -> Claim:
     """A claim as the store has it."""
     values = _values(row, Claim)
     values["state"] = ClaimState(row["state"])
-    turns = row["totals"].get("turns")
-    values["totals"] = Totals(**{**row["totals"], "turns": None if turns is None else tuple(turns)})
+    values["totals"] = _totals(row["totals"])
     values["turns"] = tuple(row["turns"])
     values["warnings"] = tuple(row["warnings"])
     values["end"] = End(**row["end"]) if row["end"] is not None else None
     return Claim(**values)
+
+
+def _totals(found: Mapping[str, Any]) -> Totals:
+    turns = found.get("turns")
+    changes = tuple(tuple(change) for change in found.get("changes", ()))
+    return Totals(**{**found, "turns": None if turns is None else tuple(turns), "changes": changes})
 
 
 def worker_from(row: Mapping[str, Any]) -> Worker:

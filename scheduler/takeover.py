@@ -6,12 +6,15 @@ covered, and a hand-back where its engine, by its own account, ended.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from loads_queue.model.ledger import ACCOUNTED, ORDERLY
-from loads_queue.model.open_load import OpenLoad
+from loads_queue.model.open_load import OpenLoad, OpenShard
 from loads_queue.model.plan import Plan, Step
 from loads_queue.model.profile import Load
-from loads_queue.model.stages import NEVER
+from loads_queue.model.stages import NEVER, Change, normal_changes
 from loads_queue.model.states import SHARD_STATES, RunState, ShardEvent, ShardState, after
+from loads_queue.model.unheard import behind
 
 from .cluster import Claim, Cluster, Run, Shard
 
@@ -21,8 +24,12 @@ AHEAD_NS = 500_000_000
 
 def load_of(run: Run, step: Step) -> Load:
     """A step's load as its run's changes have left it."""
-    changes = run.changes.get(str(step.index), ())
-    return step.load.changed([(at - step.delay_ns, top, bottom) for at, top, bottom in changes])
+    return step.load.changed(changes_of(step, run.changes.get(str(step.index), ())))
+
+
+def changes_of(step: Step, changes: Sequence[Change]) -> tuple[Change, ...]:
+    """Changes in the time of a step's profile, as the profile itself has them."""
+    return normal_changes([(at - step.delay_ns, top, bottom) for at, top, bottom in changes])
 
 
 def accounted(claim: Claim) -> bool:
@@ -105,15 +112,21 @@ def beginning(cluster: Cluster, shard: Shard, now: int) -> tuple[int, tuple[int,
     before = _attempts(cluster, shard)
     load = load_of(run, step)
     if isinstance(load, OpenLoad):
+        share = load.shard(shard.index, run.shards[shard.step])
         due = 0
         if run.start_at is not None and before:
-            share = load.shard(shard.index, run.shards[shard.step])
             due = share.planned_by(now + AHEAD_NS - run.start_at - step.delay_ns)
-        return max([due, *(claim.totals.next or claim.first for claim in before)]), ()
+        return max([due, *(_decided(share, step, claim) for claim in before)]), ()
     first: int = max((_behind(claim) for claim in before), default=0)
     last = before[-1] if before else None
     turns = last.totals.turns if last is not None and accounted(last) else None
     return first, tuple(turns or ())
+
+
+def _decided(share: OpenShard, step: Step, claim: Claim) -> int:
+    """The first arrival, by the plan as it now stands, that an attempt has not decided about."""
+    changes = changes_of(step, claim.totals.changes)
+    return claim.first if claim.totals.next is None else behind(share, changes, claim.totals.next)
 
 
 def _attempts(cluster: Cluster, shard: Shard) -> list[Claim]:

@@ -6,7 +6,7 @@ Pure. A permit reaches an engine through ``give`` alone, which the core calls on
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from loads_queue.messages import ClaimOrder, Control, End, Totals
@@ -64,6 +64,7 @@ def start(state: AgentState, claim: Claim, now: Moment) -> Iterator[Command]:
         return
     claim.move(ClaimEvent.START)
     claim.start = state.clock.boot_of(order.start_at, now)
+    claim.totals = replace(claim.totals, changes=order.changes)
     claim.heard = now.boot  # Not its snapshot: the permit goes by what the scheduler has seen of it.
     state.urgent = True
     yield SendToEngine(claim.id, {
@@ -292,11 +293,17 @@ def _snapshot(state: AgentState, claim: Claim, line: Mapping[str, Any], now: Mom
 
 def _totals(said: Mapping[str, Any]) -> Totals:
     known = {name: value for name, value in said.items() if name in _TOTALS}
-    turns = known.pop("turns", None)
+    turns, changes = known.pop("turns", None), known.pop("changes", None) or ()
     counts = {
         name: _count(value, name) for name, value in known.items() if not (value is None and name in _MAY_BE_NONE)
     }
-    return Totals(**counts, turns=None if turns is None else tuple(_count(each, "turns") for each in turns))
+    return Totals(
+        **counts,
+        turns=None if turns is None else tuple(_count(each, "turns") for each in turns),
+        changes=tuple(
+            (_integer(at, "changes"), _count(top, "changes"), _count(low, "changes")) for at, top, low in changes
+        ),
+    )
 
 
 def _said_end(state: AgentState, claim: Claim, line: Mapping[str, Any], now: Moment) -> Iterator[Command]:

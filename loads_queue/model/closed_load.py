@@ -123,6 +123,15 @@ class ClosedShard:
     def __post_init__(self) -> None:
         check_shard(self.index, self.count)
 
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """The factors that its load has from their times on."""
+        return self.load.changes
+
+    def changed(self, changes: Sequence[Change]) -> ClosedShard:
+        """The same shard of the changed load."""
+        return ClosedShard(self.load.changed(changes), self.index, self.count)
+
     def users(self) -> range:
         """The cluster-wide numbers of the shard's users."""
         return range(self.index, self.load.max_users, self.count)

@@ -156,6 +156,20 @@ class OpenShard:
         check_shard(self.index, self.count)
 
     @property
+    def end_ns(self) -> int:
+        """When the load's last arrival has come."""
+        return self.load.end_ns
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """The factors that its load has from their times on."""
+        return self.load.changes
+
+    def changed(self, changes: Sequence[Change]) -> OpenShard:
+        """The same shard of the changed load."""
+        return OpenShard(self.load.changed(changes), self.index, self.count)
+
+    @property
     def planned(self) -> int:
         """How many arrivals the shard has."""
         return share(self.load.planned, self.index, self.count)

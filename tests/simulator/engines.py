@@ -80,6 +80,8 @@ class EngineProcess(Process):
         self.last_snapshot = 0
         self.stops = 0
         self.changes: tuple[tuple[int, int, int], ...] = ()
+        self.applied = self.changes
+        """Those that what was counted goes by."""
         host.target.places[claim] = (offer.run, offer.step, offer.shard, offer.attempt)
         self.after(self.dice.randrange(10 * MS, 300 * MS), self._ready)
 
@@ -134,7 +136,7 @@ class EngineProcess(Process):
         self.zero = line["at"] + self.offer.delay_ns
         heard = self.boot
         if line.get("changes"):
-            self.changes = tuple(tuple(change) for change in line["changes"])
+            self.changes = self.applied = tuple(tuple(change) for change in line["changes"])
         if self.offer.run_max_time_ns:
             self.at(self.zero + self.offer.run_max_time_ns, self._max_time)
         self.begin(line["first"], line.get("turns") or None, heard)
@@ -155,6 +157,7 @@ class EngineProcess(Process):
     def _adjust(self, changes: Any) -> None:
         self.changes = tuple(tuple(change) for change in changes)
         if self.base is not None and self.closing is None:
+            self.applied = self.changes
             self.change()
 
     def own_changes(self) -> list[tuple[int, int, int]]:
@@ -391,6 +394,7 @@ class EngineProcess(Process):
         if self.base is not None:
             totals |= self.totals()
         totals |= {"started": self.started, "attempted": self.attempted, "in_flight": len(self.turns)}
+        totals["changes"] = [list(change) for change in self.applied]
         self.say({
             "type": "snapshot",
             "number": self.number,

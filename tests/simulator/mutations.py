@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
-from loads.scheduler import core, intake, reserve
+from loads.scheduler import core, intake, reader, reserve
 from loads.scheduler.cluster import Cluster, Run
 from loads.workers import agent, agent_events, claims
 
@@ -226,6 +226,20 @@ def _slow(seed: int) -> Setup:
     return replace(draw(seed), manner=Manner(slow=0.3, slow_up_to=3 * SECOND))
 
 
+def _changes_thought_heard() -> Any:
+    before = reader.claim_evidence
+    return mock.patch.object(reader, "claim_evidence", lambda *args: replace(before(*args), changes=None))
+
+
+def _steered_unheard(seed: int) -> Setup:
+    """Somebody changes the load, Controls are late, and soon after that hosts are gone."""
+    setup, at = draw(seed), 5 * SECOND + seed % 10 * 200 * MS
+    orders = tuple(Happening(at, "adjust", job.id, detail="3" if seed % 2 else "1/2") for job in setup.jobs)
+    gone = tuple(Happening(at + 5 * SECOND, "kill_agent", host.name, SECOND) for host in setup.hosts)
+    late = Manner(slow=0.6, slow_up_to=8 * SECOND)
+    return replace(setup, happenings=(*orders, *gone), manner=late, crash_share=0.0, broken_engines=0.0)
+
+
 @contextmanager
 def nothing() -> Iterator[None]:
     """Every rule holds."""
@@ -243,4 +257,5 @@ MUTATIONS = (
     Mutation(6, "leases age while the scheduler can't hear", _ageing_always, _deaf),
     Mutation(7, "a takeover begins where the lost attempt was last heard of", _taken_up_where_heard, _killing),
     Mutation(8, "a run is final without waiting", _final_at_once, _slow),
+    Mutation(8, "an engine is taken to have heard of every change", _changes_thought_heard, _steered_unheard),
 )

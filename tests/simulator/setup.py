@@ -102,10 +102,6 @@ class Setup:
 
 HTTP = {"base_url": "http://127.0.0.1:9", "do": [{"get": "/"}]}
 ORDERS = ("abort", "pause", "resume", "adjust")
-PROMPT = ("kill_agent", "power_off", "kill_engine", "set_clock")
-"""Faults after which whoever lives hears of a change in time."""
-LATE_STEERING = False
-"""Whether an engine may end without having heard of a change that was due before."""
 
 
 def draw(seed: int) -> Setup:
@@ -119,10 +115,6 @@ def draw(seed: int) -> Setup:
     calm = dice.random() < 0.15
     faults, orders = ([] if calm else _faults(dice, setup)), _orders(dice, jobs)
     crashes, broken = dice.choice([0, 0, 0, 0.02]), dice.choice([0, 0, 0, 0, 0.1])
-    if any(each.kind != "abort" for each in orders) and not LATE_STEERING:
-        crashes, faults = 0, [each for each in faults if each.kind in PROMPT]
-        prompt = replace(setup.manner, hidden=0, slow_up_to=min(setup.manner.slow_up_to, SECOND))
-        setup = replace(setup, manner=prompt)
     return replace(
         setup,
         happenings=tuple(sorted((*faults, *orders), key=lambda each: each.at)),

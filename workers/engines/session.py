@@ -346,7 +346,7 @@ class Session:
         if world is not None and load is not None:
             load.cover(now)
             rows = world.recorder.take(load.settled_before(now) - KEPT_SECONDS)
-            totals = load.totals()
+            totals = {**load.totals(), "changes": [list(change) for change in self._changes]}
             counts = {name: getattr(world.recorder, name) for name in counts}
         self._note()
         self._channel.write(
