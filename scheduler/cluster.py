@@ -241,6 +241,8 @@ class Cluster:
         """What suits the fleet as it is."""
         self.renewed: dict[str, int] = {}
         """By claim, the age at which its lease was last renewed; after a start every lease is whole."""
+        self.heard_of: dict[str, int] = {}
+        """By worker, the age at which its present life last reported; after a start nobody has been silent yet."""
         self.forsaken: set[str] = set()
         """Claims of a worker's earlier life: their leases are over."""
         self.changed: dict[int, Run | Shard | Claim | Worker] = {}
@@ -273,6 +275,14 @@ class Cluster:
     def lease_age(self, claim: Claim) -> int:
         """How long a claim's lease has aged, in ns."""
         return self.age - self.renewed.setdefault(claim.id, self.age)
+
+    def heard(self, worker: Worker) -> None:
+        """Note that a worker's present life has reported."""
+        self.heard_of[worker.name] = self.age
+
+    def silent(self, worker: Worker) -> bool:
+        """Whether a worker's present life has said nothing for as long as a lease lasts."""
+        return self.age - self.heard_of.setdefault(worker.name, self.age) >= self.settings.lease_ttl_ns
 
     def present(self, now: int) -> list[Worker]:
         """The workers that may be given something: heard of within a lease, not leaving, not refused."""

@@ -77,10 +77,15 @@ def refuse_run(cluster: Cluster, run: Run, error: PlanError, now: int) -> list[C
 def take_report(cluster: Cluster, report: Report, at: int) -> list[Command]:
     """Take a Report in; one that was taken in before only causes an answer."""
     worker = cluster.workers.get(report.worker)
-    if worker is not None and report.incarnation in worker.former:
+    if (
+        worker is not None
+        and worker.incarnation != report.incarnation
+        and not _takes_its_place(cluster, worker, report)
+    ):
         return _take_former(cluster, worker, report, at)
     if worker is None or worker.incarnation != report.incarnation:
         worker = _new_life(cluster, worker, report, at)
+    cluster.heard(worker)
     fresh = worker.take(report.sequence)
     if report.sequence >= worker.report_sequence:
         _newest(cluster, worker, report, at)
@@ -93,11 +98,25 @@ def take_report(cluster: Cluster, report: Report, at: int) -> list[Command]:
     return commands
 
 
+def _takes_its_place(cluster: Cluster, worker: Worker, report: Report) -> bool:
+    """Whether a Report of another life of a worker is that of its present one.
+
+    Lives follow one another, so a Report that was sent before the newest one of the life that is known is an older
+    life's that came late. A clock may have been set in between: where the known life is silent for as long as a lease
+    lasts, it is over whatever the clocks say.
+    """
+    if cluster.silent(worker):
+        return True
+    return report.incarnation not in worker.former and report.sent_at >= worker.report_sent_at
+
+
 def _new_life(cluster: Cluster, before: Worker | None, report: Report, at: int) -> Worker:
     """A worker that was not known, or that has started again; its engines of before are gone by then."""
     worker = Worker(report.worker, report.incarnation, last_report_at=at)
     if before is not None:
         lives = {**before.former, before.incarnation: Life(before.applied, before.ahead)}
+        own = lives.pop(worker.incarnation, Life())
+        worker.applied, worker.ahead = own.applied, own.ahead
         worker.former = dict(list(lives.items())[-MOST_FORMER:])
         for claim in cluster.claims.values():
             if claim.worker == worker.name and claim.incarnation != worker.incarnation and claim.active:
@@ -109,7 +128,9 @@ def _new_life(cluster: Cluster, before: Worker | None, report: Report, at: int) 
 
 def _take_former(cluster: Cluster, worker: Worker, report: Report, at: int) -> list[Command]:
     """Late truth: what an earlier life of a worker measured still counts for the claims that it had."""
-    worker.former[report.incarnation].take(report.sequence)
+    worker.former.setdefault(report.incarnation, Life()).take(report.sequence)
+    for oldest in list(worker.former)[:-MOST_FORMER]:
+        del worker.former[oldest]
     cluster.touch(worker)
     commands: list[Command] = []
     for said in report.claims:

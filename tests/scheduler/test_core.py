@@ -544,6 +544,24 @@ def test_a_report_of_a_former_life_is_ignored(bench: Bench) -> None:
     assert bench.cluster.workers["a"].incarnation == "second"
 
 
+def test_a_report_of_a_life_before_the_present_one_that_comes_first_late_does_not_end_it(bench: Bench) -> None:
+    bench.now += SECOND
+    bench.report("a", sequence=1)
+    bench.report("a", incarnation="before", hello=Hello("1", "a", 2), sequence=1, sent_at=bench.now - SECOND)
+    assert bench.cluster.workers["a"].incarnation == "life"
+    bench.report("a", incarnation="before", sequence=2, sent_at=bench.now + SECOND)
+    assert bench.cluster.workers["a"].incarnation == "life"
+
+
+def test_a_life_with_its_clock_set_back_is_taken_up_once_the_former_one_is_silent(bench: Bench) -> None:
+    bench.report("a", sequence=1)
+    for number in range(1, 13):
+        bench.tick(1)
+        bench.report("a", incarnation="after", sequence=number, sent_at=-3600 * SECOND)
+    assert bench.cluster.workers["a"].incarnation == "after"
+    assert bench.cluster.workers["a"].applied == 12
+
+
 def test_a_step_of_a_region_needs_its_workers(bench: Bench) -> None:
     plan = simple(1)
     plan["steps"][0]["region"] = "eu-west-1"
