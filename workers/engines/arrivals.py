@@ -8,22 +8,18 @@ go on where the changed profile says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-from gevent.hub import RawGreenlet
 
 from loads_queue.model.profile import Change, OpenLoad, OpenShard
 
 from .clock import boottime_ns
-from .connection import Pool
-from .cookies import CookieJar
 from .datafile import Exhausted
 from .errors import Resource
 from .pacer import Alarm
 from .recorder import ARCHIVED_SECONDS, SECOND
-from .user import User
-from .variables import Visit
+from .seat import Seat
+from .variables import ANYBODY, Visit
 from .world import World
 
 
@@ -43,10 +39,8 @@ class Arrivals:
         self._stopped = False
         self._stopped_at = 0
         self._heard = heard
-        self._pool = Pool(max(world.order.max_in_flight, 1))
-        self._idle: list[_Rider] = []
-        self._busy: set[_Rider] = set()
-        self._origin = next(world.scenario.origins(), None)
+        self._idle: list[Seat] = []
+        self._busy: set[Seat] = set()
         self._over = False
 
     @property
@@ -108,20 +102,23 @@ class Arrivals:
             self._world.exhausted()
             return
         self.next = number + 1
-        rider = self._idle.pop() if self._idle else _Rider(self._world, self._pool, self._rest)
+        seats = self._world.seats
+        seat = self._idle.pop() if self._idle else seats.guest(self._rest)
         try:
-            rider.user.reserve(self._origin)
+            seat.reserve()
         except (Resource, MemoryError):
-            self._idle.append(rider)
+            self._idle.append(seat)
             self._world.recorder.drop("dropped_resource", due)
             return
-        visit = Visit(self._world.fixed, cluster_number, cluster_number, row, {}, True)
-        self._busy.add(rider)
-        rider.ride(visit, due)
+        visit = ANYBODY
+        if not seats.bare:
+            visit = Visit(self._world.fixed, cluster_number, cluster_number, row, {}, True)
+        self._busy.add(seat)
+        seat.ride(visit, due, due, boottime_ns())
 
-    def _rest(self, rider: _Rider) -> None:
-        self._busy.discard(rider)
-        self._idle.append(rider)
+    def _rest(self, seat: Seat) -> None:
+        self._busy.discard(seat)
+        self._idle.append(seat)
         if self._stopped:
             self._world.maybe_over()
 
@@ -175,8 +172,8 @@ class Arrivals:
 
     def interrupt(self) -> None:
         """End what is in flight."""
-        for rider in list(self._busy):
-            rider.user.interrupt()
+        for seat in list(self._busy):
+            seat.interrupt()
 
     def settled_before(self, now: int) -> int:
         """The second of the schedule before which nothing can be counted any more that is not under way."""
@@ -197,36 +194,4 @@ class Arrivals:
         """Arrivals hold no users."""
 
     def close(self) -> None:
-        """Give connections back."""
-        self._pool.close()
-
-
-class _Rider:
-    """A greenlet that takes one arrival after another."""
-
-    def __init__(self, world: World, pool: Pool, rest: Callable[[_Rider], None]) -> None:
-        self._world = world
-        self._rest = rest
-        self._job: tuple[Visit, int] | None = None
-        self.user = User(world.net, pool, world.recorder)
-        self._greenlet = RawGreenlet(self._loop, parent=world.hub)
-
-    def ride(self, visit: Visit, due: int) -> None:
-        """From the hub: run an iteration until it first waits."""
-        self._job = (visit, due)
-        self._greenlet.switch()
-
-    def _loop(self, *_: Any) -> None:
-        self.user.adopt()
-        world = self._world
-        with world.guard():
-            while True:
-                assert self._job is not None, "a rider is only resumed with a job"
-                visit, due = self._job
-                now = boottime_ns()
-                turn = world.recorder.start(due, due, now)
-                jar = CookieJar() if world.scenario.cookies else None
-                outcome = self.user.run(world.scenario, visit, turn, jar, {})
-                world.recorder.end(turn, outcome, boottime_ns())
-                self._rest(self)
-                world.hub.switch()
+        """Seats give their own things back."""

@@ -17,7 +17,7 @@ from loads_queue.model.profile import Change, ClosedLoad, ClosedShard
 from .clock import boottime_ns
 from .datafile import Exhausted
 from .recorder import ARCHIVED_SECONDS, SECOND
-from .users import UserLoop, next_due
+from .users import User, next_due
 from .world import World
 
 Span = tuple[int, int]
@@ -52,7 +52,7 @@ class ClosedUsers:
         self._stopped = False
         self._active = 0
         self._version = 0
-        self._loops: dict[int, UserLoop] = {}
+        self._users: dict[int, User] = {}
         self._spans: dict[int, tuple[int, tuple[Span, ...]]] = {}
         self._past: deque[_Stretch] = deque()
 
@@ -68,9 +68,9 @@ class ClosedUsers:
 
     def _add_users(self) -> None:
         for number in self._shard.users():
-            if number not in self._loops:
-                self._loops[number] = UserLoop(self._world, number, self._live)
-                self._loops[number].start()
+            if number not in self._users:
+                self._users[number] = user = User(self._world, number, self._look)
+                self._look(user)
 
     def _end(self) -> None:
         if not self._stopped:
@@ -85,66 +85,63 @@ class ClosedUsers:
             known = self._spans[number] = (self._version, spans)
         return next((span for span in known[1] if now < span[1]), None)
 
-    def _live(self, loop: UserLoop) -> None:
-        while not self._stopped:
-            now = boottime_ns()
-            span = self._span(loop.number, now)
-            if span is None or now < span[0]:
-                loop.wait(None if span is None else span[0])
-                continue
-            self._enter(loop, span)
-            try:
-                self._turns(loop, max(span[0], self._begun_from))
-            finally:
-                self._active -= 1
-                loop.leave()
+    def _look(self, user: User) -> None:
+        """What a user that is not within a turn does next."""
+        now = boottime_ns()
+        span = None if self._stopped else self._span(user.number, now)
+        if span is None or now < span[0]:
+            self._leave(user)
+            if not self._stopped:
+                user.wake_at(None if span is None else span[0])
+            return
+        if not user.active:
+            self._enter(user, span, now)
+        pace = self._load.pace_ns
+        due = user.free if pace is None else next_due(user.begun, pace, user.free)
+        permit = self._world.permit
+        if due > now:
+            user.wake_at(min(due, span[1]))
+        elif now >= permit.until or self._counter >= permit.iterations:
+            user.await_permit()
+        else:
+            self._begin_turn(user, due)
 
-    def _enter(self, loop: UserLoop, span: Span) -> None:
-        loop.enter()
+    def _begin_turn(self, user: User, due: int) -> None:
+        try:
+            row = user.row(self._counter)
+        except Exhausted:
+            self._world.exhausted()
+            self._look(user)
+            return
+        self._counter += 1
+        self._world.ask_for_more()
+        user.take_turn(due, row)
+
+    def _enter(self, user: User, span: Span, now: int) -> None:
+        user.enter()
+        user.begun = user.free = max(span[0], self._begun_from)
         self._active += 1
-        self._world.recorder.users(self._world.recorder.second_of(boottime_ns()), self._active)
-        self._retire_after(loop, span[1])
+        self._world.recorder.users(self._world.recorder.second_of(now), self._active)
+        self._retire_after(user, span[1])
 
-    def _retire_after(self, loop: UserLoop, end: int) -> None:
+    def _leave(self, user: User) -> None:
+        if user.active:
+            self._active -= 1
+            user.leave()
+
+    def _retire_after(self, user: User, end: int) -> None:
         """A user that is no longer planned may finish its turn, for a time; at the load's end others see to that."""
 
         def retire() -> None:
             now = boottime_ns()
-            span = self._span(loop.number, now)
+            span = self._span(user.number, now)
             if span is None or now < span[0]:
-                loop.interrupt()
+                user.interrupt()
             else:
-                self._retire_after(loop, span[1])
+                self._retire_after(user, span[1])
 
         if end < self.end_at:
             self._world.pacer.at(end + self._world.order.graceful_ramp_down_ns, retire)
-
-    def _turns(self, loop: UserLoop, begun: int) -> None:
-        pace = self._load.pace_ns
-        free = begun
-        while not self._stopped:
-            now = boottime_ns()
-            span = self._span(loop.number, now)
-            if span is None or now < span[0]:
-                return
-            due = free if pace is None else next_due(begun, pace, free)
-            if due > now:
-                loop.wait(min(due, span[1]))
-                continue
-            permit = self._world.permit
-            if now >= permit.until or self._counter >= permit.iterations:
-                loop.await_permit()
-                free = boottime_ns()
-                continue
-            try:
-                row = loop.row(self._counter)
-            except Exhausted:
-                self._world.exhausted()
-                return
-            self._counter += 1
-            self._world.ask_for_more()
-            loop.take_turn(due, row)
-            free = boottime_ns()
 
     def settle(self) -> None:
         """Count what was held; where the permit had ended, nobody was held since."""
@@ -193,11 +190,11 @@ class ClosedUsers:
             return
         self._begun_from = max(self._begun_from, now)
         self._add_users()
-        for loop in list(self._loops.values()):
-            span = self._span(loop.number, now)
-            if loop.busy:
-                self._retire_after(loop, now if span is None or now < span[0] else span[1])
-            loop.nudge()
+        for user in list(self._users.values()):
+            span = self._span(user.number, now)
+            if user.busy:
+                self._retire_after(user, now if span is None or now < span[0] else span[1])
+            user.nudge()
 
     def _amend(self, before: ClosedShard) -> None:
         """Hold what was lived through against the profile as it now stands."""
@@ -222,13 +219,13 @@ class ClosedUsers:
         """Nothing starts any more."""
         self.cover(boottime_ns())
         self._stopped = True
-        for loop in list(self._loops.values()):
-            loop.nudge()
+        for user in list(self._users.values()):
+            user.nudge()
 
     def interrupt(self) -> None:
         """End what is in flight."""
-        for loop in list(self._loops.values()):
-            loop.interrupt()
+        for user in list(self._users.values()):
+            user.interrupt()
 
     def settled_before(self, now: int) -> int:
         """The second before which nothing can be counted any more that is not under way."""

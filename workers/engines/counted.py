@@ -13,7 +13,7 @@ from loads_queue.model.profile import NEVER, Change, Cycle, IterationsLoad, Iter
 
 from .clock import boottime_ns
 from .datafile import Exhausted
-from .users import UserLoop, next_due
+from .users import User, next_due
 from .world import World
 
 MOST_TURNS_TOLD = 20_000
@@ -54,7 +54,7 @@ class CountedUsers:
         self._active = 0
         self._cycle = -1
         self._taken = 0
-        self._loops: list[UserLoop] = []
+        self._users: list[User] = []
         self._left = 0
         self._pauses: list[tuple[int, int]] = []
         self._take_changes(changes)
@@ -97,73 +97,74 @@ class CountedUsers:
         if not self._load.shared:
             for number in cycle.users:
                 self._limit[number] = self._limit.get(number, 0) + cycle.iterations
-        self._loops = [UserLoop(self._world, number, self._live) for number in cycle.users]
-        for loop in list(self._loops):
-            loop.turns = 0 if self._load.shared else self._begun.get(loop.number, self._first)
-            loop.start()
+        self._users = [User(self._world, number, self._look) for number in cycle.users]
+        for user in list(self._users):
+            user.turns = 0 if self._load.shared else self._begun.get(user.number, self._first)
+            self._enter(user)
 
-    def _live(self, loop: UserLoop) -> None:
-        cycle = self._cycles[self._cycle]
-        loop.enter()
+    def _enter(self, user: User) -> None:
+        user.enter()
+        user.begun = user.free = now = boottime_ns()
         self._active += 1
-        self._world.recorder.users(self._world.recorder.second_of(boottime_ns()), self._active)
-        try:
-            self._turns(loop, cycle)
-        finally:
-            self._active -= 1
-            self._left -= 1
+        self._world.recorder.users(self._world.recorder.second_of(now), self._active)
+        self._look(user)
+
+    def _leave(self, user: User) -> None:
+        user.leave()
+        self._active -= 1
+        self._left -= 1
         if not self._left and not self._stopped:
             if self._load.shared:
                 self._taken = sum(done.iterations for done in self._cycles[: self._cycle + 1])
             self._world.pacer.at(boottime_ns(), self._next_cycle)
 
-    def _next_turn(self, loop: UserLoop, cycle: Cycle) -> int | None:
+    def _next_turn(self, user: User, cycle: Cycle) -> int | None:
         """The number of the user's next turn of this cycle (shared: the shard's), or None."""
         if self._load.shared:
             begun = sum(done.iterations for done in self._cycles[: self._cycle])
             self._taken = max(self._taken, begun, self._first)
             return self._taken if self._taken < begun + cycle.iterations else None
-        turn = self._begun.get(loop.number, self._first)
-        return turn if turn < self._limit[loop.number] else None
+        turn = self._begun.get(user.number, self._first)
+        return turn if turn < self._limit[user.number] else None
 
-    def _turns(self, loop: UserLoop, cycle: Cycle) -> None:
+    def _look(self, user: User) -> None:
+        """What a user that is not within a turn does next."""
+        turn = None if self._stopped else self._next_turn(user, self._cycles[self._cycle])
+        if turn is None:
+            self._leave(user)
+            return
+        now = boottime_ns()
+        if resumes := self._paused_until(now):
+            user.wake_at(resumes, held=True)
+            return
         pace = self._load.pace_ns
-        begun = free = boottime_ns()
-        while not self._stopped:
-            turn = self._next_turn(loop, cycle)
-            if turn is None:
-                return
-            now = boottime_ns()
-            if resumes := self._paused_until(now):
-                loop.wait(resumes)
-                free = boottime_ns()
-                continue
-            due = free if pace is None else next_due(begun, pace, free)
-            if due > now:
-                loop.wait(due)
-                continue
-            permit = self._world.permit
-            if now >= permit.until or turn >= permit.iterations:
-                loop.await_permit()
-                free = boottime_ns()
-                continue
-            try:
-                row = loop.row(self._counter)
-            except Exhausted:
-                self._world.exhausted()
-                return
-            self._decide(loop, turn)
-            loop.take_turn(due, row)
-            free = boottime_ns()
+        due = user.free if pace is None else next_due(user.begun, pace, user.free)
+        permit = self._world.permit
+        if due > now:
+            user.wake_at(due)
+        elif now >= permit.until or turn >= permit.iterations:
+            user.await_permit()
+        else:
+            self._begin_turn(user, due, turn)
 
-    def _decide(self, loop: UserLoop, turn: int) -> None:
+    def _begin_turn(self, user: User, due: int, turn: int) -> None:
+        try:
+            row = user.row(self._counter)
+        except Exhausted:
+            self._world.exhausted()
+            self._look(user)
+            return
+        self._decide(user, turn)
+        user.take_turn(due, row)
+
+    def _decide(self, user: User, turn: int) -> None:
         self._counter += 1
         self._decided += 1
         self._used = max(self._used, turn + 1)
         if self._load.shared:
             self._taken = turn + 1
         else:
-            self._begun[loop.number] = turn + 1
+            self._begun[user.number] = turn + 1
         self._world.ask_for_more()
 
     def settle(self) -> None:
@@ -177,8 +178,8 @@ class CountedUsers:
     def change(self, changes: Sequence[Change]) -> None:
         """Counted turns stay as they are; only a factor of 0 has them wait."""
         self._take_changes(changes)
-        for loop in list(self._loops):
-            loop.nudge()
+        for user in list(self._users):
+            user.nudge()
 
     def _take_changes(self, changes: Sequence[Change]) -> None:
         bounds = pairwise([*changes, (NEVER, 1, 1)])
@@ -190,13 +191,13 @@ class CountedUsers:
     def stop(self) -> None:
         """Nothing starts any more."""
         self._stopped = True
-        for loop in list(self._loops):
-            loop.nudge()
+        for user in list(self._users):
+            user.nudge()
 
     def interrupt(self) -> None:
         """End what is in flight."""
-        for loop in list(self._loops):
-            loop.interrupt()
+        for user in list(self._users):
+            user.interrupt()
 
     def settled_before(self, now: int) -> int:
         """The second before which nothing can be counted any more that is not under way."""

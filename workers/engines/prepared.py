@@ -19,7 +19,7 @@ from loads_queue.model.template import Template, to_text
 from . import urls
 from .http1 import header_line, request_line
 from .urls import Origin, Url
-from .variables import Fixed, Visit
+from .variables import ANYBODY, Visit
 
 Headers = tuple[tuple[str, str], ...]
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -103,7 +103,7 @@ class PreparedRequest:
         self._fixed: Outgoing | None = None
         texts = [self._url, *(value for _, value in self._headers), *self._auth]
         if self._body.fixed and all(text.literal is not None for text in texts):
-            self._fixed = self._make(_NOBODY)
+            self._fixed = self._make(ANYBODY)
 
     def origin(self) -> Origin | None:
         """Where it goes, as far as that is known beforehand."""
@@ -142,7 +142,7 @@ class _BodyMaker:
         self._bytes: bytes | None = None
         self.fixed = not _has_names(self._template)
         if self.fixed:
-            self._bytes = self.make(_NOBODY)
+            self._bytes = self.make(ANYBODY)
 
     def make(self, visit: Visit) -> bytes:
         """The body's bytes for one iteration; raises Refused."""
@@ -215,7 +215,3 @@ def _authorization(parts: list[str]) -> str:
     if len(parts) == 1:
         return f"Bearer {parts[0]}"
     return "Basic " + base64.b64encode(":".join(parts).encode()).decode()
-
-
-_NOBODY = Visit(Fixed(), 0, 0, {}, {}, False)
-"""Whom fixed texts are rendered for: they ask for nothing."""

@@ -19,6 +19,7 @@ from gevent import GreenletExit
 from loads_queue.model import profile
 from loads_queue.model.scenario import HttpScenario
 
+from . import drivers
 from .arrivals import Arrivals
 from .channel import Channel
 from .clock import boottime_ns
@@ -56,6 +57,7 @@ class Session:
         self._world: World | None = None
         self._load: Load | None = None
         self._parts: tuple[profile.Load, Scenario, Net, Rows | None] | None = None
+        self._driver: drivers.Driver = drivers.greenlets
         self._changes: list[profile.Change] = []
         self._closing: str | None = None
         self._detail = ""
@@ -108,6 +110,7 @@ class Session:
         net = Net(self._hub, self._pacer, self, Limits(), spec.tls.verify, ca_file, guard)
         if any(origin.scheme == "https" for origin in scenario.origins()):
             net.prepare_tls()
+        self._driver = drivers.choose(scenario.program, order.path)
         rows = Rows(spec.data, order.files[spec.data.file], order.seed) if spec.data is not None else None
         self._order = order
         self._parts = (load, scenario, net, rows)
@@ -139,9 +142,11 @@ class Session:
             exhausted=self._exhausted,
             maybe_over=self._maybe_over,
             ask_for_more=self._ask_for_more,
-            await_permit=self.wait,
+            await_permit=self.await_permit,
+            forget=self.forget,
             guard=self.guard,
         )
+        world.seats = self._driver(world)
         self._load = self._model(world, load, first, turns, heard)
         self._schedule_tick(heard)
         if order.run_max_time_ns:
@@ -280,16 +285,16 @@ class Session:
         self._fence.arm(until)
         self._lapse = self._pacer.at(until - NOTICE_NS, self._fence.disarm)
 
-    def wait(self, resume: Callable[[], object]) -> None:
-        """Block the calling greenlet until the permit may have changed."""
+    def await_permit(self, resume: Callable[[], object]) -> int:
+        """Have ``resume`` called once, in the hub, when the permit may have changed; a number for ``forget``."""
         self._ask_for_more()
         self._waits += 1
-        number = self._waits
-        self._waiters[number] = resume
-        try:
-            self._hub.switch()
-        finally:
-            self._waiters.pop(number, None)
+        self._waiters[self._waits] = resume
+        return self._waits
+
+    def forget(self, waiter: int) -> None:
+        """Do not call it; harmless after it was called."""
+        self._waiters.pop(waiter, None)
 
     def _wake(self) -> None:
         for number in list(self._waiters):
@@ -368,6 +373,7 @@ class Session:
             "cpu_s": round(used.ru_utime + used.ru_stime, 3),
             "rss_bytes": _resident(used.ru_maxrss),
             "lag_ns": self._pacer.take_lag(),
+            "path": self._world.seats.path if self._world is not None else None,
         }
 
     def _note(self) -> None:

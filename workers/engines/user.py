@@ -7,16 +7,16 @@ a connection breaks, the request on it has failed.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from gevent import getcurrent
 
 from .clock import boottime_ns
-from .connection import Connection, Pool, open_socket
+from .connect import PHASES, READING, SENDING, WAITING, Connector
+from .connection import Connection, Pool
 from .cookies import CookieJar
-from .errors import Interrupted, ProtocolError, RequestError, TimedOut
+from .errors import Interrupted, RequestError, TimedOut
 from .exchange import Exchange
 from .guard import Guard
 from .http1 import HeadParser, Limits, ResponseReader
@@ -29,9 +29,6 @@ from .tls import TlsStream, client_context
 from .urls import Origin
 from .variables import Visit
 
-_RESOLVING, _CONNECTING, _SHAKING, _SENDING, _WAITING, _READING = range(6)
-_PHASES = ("resolving", "connecting", "shaking hands", "sending", "waiting for the response", "reading the body")
-
 
 class Gate(Protocol):
     """Keeps requests within the permit."""
@@ -40,8 +37,11 @@ class Gate(Protocol):
     attempts: int
     """Requests begun."""
 
-    def wait(self, resume: Callable[[], object]) -> None:
-        """Block the calling greenlet until the permit may have changed; ``resume`` resumes it."""
+    def await_permit(self, resume: Callable[[], object]) -> int:
+        """Have ``resume`` called once, in the hub, when the permit may have changed; a number for ``forget``."""
+
+    def forget(self, waiter: int) -> None:
+        """Do not call it; harmless after it was called."""
 
 
 class Net:
@@ -84,7 +84,7 @@ class User:
     """A user's connections, deadline and greenlet."""
 
     __slots__ = (
-        "_alarm", "_connection", "_deadline", "_net", "_phase", "_reader", "_recorder", "_spare", "_switch", "_throw",
+        "_alarm", "_connection", "_connector", "_deadline", "_net", "_reader", "_recorder", "_switch", "_throw",
         "_walk", "pool",
     )  # fmt: skip
 
@@ -92,11 +92,10 @@ class User:
         self._net = net
         self._recorder = recorder
         self._reader = ResponseReader(net.heads, net.limits)
+        self._connector = Connector(net)
         self._alarm: Alarm | None = None
         self._deadline = 0
-        self._phase = 0
         self._connection: Connection | None = None
-        self._spare: socket.socket | None = None
         self._walk: Walk | None = None
         self._switch: Callable[..., object] = _nobody
         self._throw: Callable[..., object] = _nobody
@@ -110,10 +109,7 @@ class User:
 
     def reserve(self, origin: Origin | None) -> None:
         """Make sure that the first request finds a socket; raises Resource where the generator has none left."""
-        if origin is None or self._spare is not None or self.pool.has(origin):
-            return
-        known = self._net.resolver.known(origin.host, origin.port)
-        self._spare = open_socket(known[0][0] if known else socket.AF_INET)
+        self._connector.reserve(origin, self.pool)
 
     def run(self, scenario: Scenario, visit: Visit, turn: Turn, jar: CookieJar | None, kept: dict[str, Any]) -> str:
         """One iteration to its end; its outcome: ``ok``, ``failed`` or ``interrupted``."""
@@ -145,14 +141,6 @@ class User:
         finally:
             alarm.cancel()
 
-    def block(self) -> None:
-        """Wait in the hub until ``resume`` or ``interrupt``."""
-        self._net.hub.switch()
-
-    def resume(self) -> None:
-        """From the hub: go on."""
-        self._switch()
-
     def interrupt(self) -> None:
         """From the hub: end the iteration here."""
         self._throw(Interrupted())
@@ -167,9 +155,7 @@ class User:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
-        if self._spare is not None:
-            self._spare.close()
-            self._spare = None
+        self._connector.release()
 
     def _perform(self, x: Exchange) -> None:
         """Carry one request out and fill in what became of it; Interrupted leaves it counted."""
@@ -199,14 +185,21 @@ class User:
             now = boottime_ns()
             if now < permit.until and gate.attempts < permit.requests:
                 return now
-            gate.wait(self._switch)
+            self._await_gate(gate)
+
+    def _await_gate(self, gate: Gate) -> None:
+        waiter = gate.await_permit(self._switch)
+        try:
+            self._net.hub.switch()
+        finally:
+            gate.forget(waiter)
 
     def _exchange(self, x: Exchange) -> None:
         origin = x.origin
         assert origin is not None, "a request that could not be built has an error"
         connection = self._send(x, origin)
         reader = self._reader
-        self._phase = _WAITING
+        self._connector.phase = WAITING
         while True:
             data = connection.receive(self._switch)
             x.ended = boottime_ns()
@@ -217,7 +210,7 @@ class User:
                 x.first = x.ended
             if reader.feed(data):
                 break
-            self._phase = _READING
+            self._connector.phase = READING
         self._connection = None
         x.head = reader.head
         x.status = reader.status
@@ -232,9 +225,9 @@ class User:
     def _send(self, x: Exchange, origin: Origin) -> Connection:
         """Send a request, within the permit; gives the connection on which the answer will come."""
         while True:
-            self._connection = connection = self.pool.take(origin) or self._connect(origin, x)
+            self._connection = connection = self.pool.take(origin) or self._connector.connect(x, origin, self._switch)
             self._reader.begin(x.method, x.keep_body)
-            self._phase = _SENDING
+            self._connector.phase = SENDING
             if self._write(x, connection):
                 return connection
             self._connection = None
@@ -260,7 +253,7 @@ class User:
         deadline, self._deadline = self._deadline, 0
         stopped = boottime_ns()
         while boottime_ns() >= gate.permit.until:
-            gate.wait(self._switch)
+            self._await_gate(gate)
         self._set_deadline(deadline + boottime_ns() - stopped)
 
     def _broken(self, x: Exchange) -> None:
@@ -269,53 +262,10 @@ class User:
         if x.sent:
             x.status = self._reader.status
             x.bytes_in = self._reader.received
+        self._connector.drop()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-    def _connect(self, origin: Origin, x: Exchange) -> Connection:
-        self._phase = _RESOLVING
-        begun = boottime_ns()
-        addresses = self._net.resolver.remembered(origin.host, origin.port)
-        if addresses is None:
-            addresses = self._net.resolver.lookup(origin.host, origin.port)
-            now = boottime_ns()
-            x.dns_ns, begun = now - begun, now
-        self._phase = _CONNECTING
-        connection = self._first_of(addresses, origin)
-        now = boottime_ns()
-        x.connect_ns = now - begun
-        if origin.scheme == "https":
-            self._phase = _SHAKING
-            connection.secure(self._net.tls_stream(origin), self._switch)
-            x.tls_ns = boottime_ns() - now
-        if connection.spoke_first():
-            raise ProtocolError("protocol: the target spoke before it was asked")
-        return connection
-
-    def _first_of(self, addresses: Any, origin: Origin) -> Connection:
-        failure = RequestError("dns: no address")
-        for family, address in addresses:
-            connection = Connection(self._net.hub, self._socket(family), origin)
-            self._connection = connection
-            try:
-                connection.connect(address, self._switch)
-                return connection
-            except TimedOut:
-                raise
-            except RequestError as error:
-                connection.close()
-                failure = error
-        raise failure
-
-    def _socket(self, family: int) -> socket.socket:
-        spare, self._spare = self._spare, None
-        if spare is None:
-            return open_socket(family)
-        if spare.family == family:
-            return spare
-        spare.close()
-        return open_socket(family)
 
     def _set_deadline(self, deadline: int) -> None:
         """Arm the alarm only where it would ring too late: a user's requests share one, which follows them."""
@@ -335,7 +285,7 @@ class User:
             self._alarm = self._net.pacer.at(self._deadline, self._on_deadline)
             return
         self._deadline = 0
-        self._throw(TimedOut(f"timeout: {_PHASES[self._phase]}"))
+        self._throw(TimedOut(f"timeout: {PHASES[self._connector.phase]}"))
 
 
 def _nobody(*_: object) -> None:

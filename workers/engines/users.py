@@ -1,7 +1,8 @@
-"""Users as loops: what the closed model and counted turns have in common.
+"""A user of the closed model or of counted turns: what belongs to it, and what wakes it between turns.
 
-A user's greenlet takes one turn after another. Between turns it waits where anybody may nudge it (its time has come,
-the profile changed, the load was stopped); within a turn only its own scenario resumes it.
+A user never waits by itself. Its load model's ``look`` decides what it does next: it begins a turn, or arranges what
+has it looked at again (``wake_at``, ``await_permit``) and returns. ``look`` is called when a turn has ended, when
+what it arranged has come, and at a nudge (the profile changed, the load was stopped).
 """
 
 from __future__ import annotations
@@ -9,92 +10,93 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gevent.hub import RawGreenlet
-
 from .clock import boottime_ns
-from .connection import Pool
-from .cookies import CookieJar
 from .errors import Resource
-from .user import User
-from .variables import Visit
+from .pacer import Alarm
+from .seat import Seat
+from .variables import ANYBODY, Visit
 from .world import World
 
-_IDLE_CONNECTIONS = 8
 _SECOND = 1_000_000_000
 
 
-class UserLoop:
-    """One user of the shard: its greenlet, and what belongs to it while it is active."""
+class User:
+    """One user of the shard; inactive at first."""
 
-    def __init__(self, world: World, number: int, live: Callable[[UserLoop], None]) -> None:
+    __slots__ = (
+        "_alarm", "_bare", "_fresh", "_held", "_look", "_seat", "_waiter", "_waiting", "_world", "active", "begun",
+        "free", "number", "turns",
+    )  # fmt: skip
+
+    def __init__(self, world: World, number: int, look: Callable[[User], None]) -> None:
         self._world = world
-        self._live = live
-        self._greenlet = RawGreenlet(self._run, parent=world.hub)
-        self._kept: dict[str, Any] = {}
-        self._jar: CookieJar | None = None
-        self._idle = False
+        self._look = look
+        self._seat: Seat = world.seats.user(self._over)
+        self._bare = world.seats.bare
+        self._alarm: Alarm | None = None
+        self._waiter = 0
+        self._waiting = False
+        self._held = False
         self._fresh = True
-        self._user: User | None = None
-        self._origin = next(world.scenario.origins(), None)
-        self.busy = False
-        """Within a turn."""
+        self.active = False
+        self.begun = 0
+        """When it began to take turns, which ``pace`` counts from."""
+        self.free = 0
+        """Since when it could take another turn."""
         self.number = number
         self.turns = 0
 
-    def start(self) -> None:
-        """From the hub: begin to live."""
-        self._greenlet.switch()
-
-    def _run(self) -> None:
-        with self._world.guard():
-            try:
-                self._live(self)
-            finally:
-                self.leave()
+    @property
+    def busy(self) -> bool:
+        """Within a turn."""
+        return self._seat.busy
 
     def enter(self) -> None:
         """Become active: with fresh connections, cookies and ``before`` still to come."""
-        self._user = User(self._world.net, Pool(_IDLE_CONNECTIONS), self._world.recorder)
-        self._user.adopt()
-        self._jar = CookieJar() if self._world.scenario.cookies else None
-        self._kept = {}
+        self._seat.enter()
         self._fresh = True
+        self.active = True
 
     def leave(self) -> None:
         """Become inactive: connections are closed."""
-        if self._user is not None:
-            self._user.close()
-            self._user = None
+        if self.active:
+            self.active = False
+            self._seat.leave()
 
-    def wait(self, until: int | None) -> None:
-        """Between turns: wait until a time, or a nudge."""
-        alarm = None if until is None else self._world.pacer.at(until, self.nudge)
-        self._idle = True
-        try:
-            self._world.hub.switch()
-        finally:
-            self._idle = False
-            if alarm is not None:
-                alarm.cancel()
+    def wake_at(self, due: int | None, held: bool = False) -> None:
+        """Look again at a time, or a nudge; a user that is ``held`` up is free only from then on."""
+        self._waiting = True
+        self._held = held
+        if due is not None:
+            self._alarm = self._world.pacer.at(due, self._wake)
 
     def await_permit(self) -> None:
-        """Between turns: wait until the permit may have changed, or a nudge."""
-        self._idle = True
-        try:
-            self._world.await_permit(self.nudge)
-        finally:
-            self._idle = False
+        """Look again when the permit may have changed, or at a nudge; the user is free only from then on."""
+        self._waiting = self._held = True
+        self._waiter = self._world.await_permit(self._wake)
 
     def nudge(self) -> None:
-        """From the hub: look again at what is to be done, if waiting between turns."""
-        if self._idle:
-            self._idle = False
-            self._greenlet.switch()
+        """Look again now at what is to be done, unless that is being done."""
+        if self._waiting:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            if self._waiter:
+                self._world.forget(self._waiter)
+            self._wake()
+
+    def _wake(self) -> None:
+        self._alarm = None
+        self._waiter = 0
+        self._waiting = False
+        if self._held:
+            self._held = False
+            self.free = boottime_ns()
+        self._look(self)
 
     def interrupt(self) -> None:
-        """From the hub: end the turn, if there is one."""
-        if self.busy and self._user is not None:
-            self._user.interrupt()
+        """End the turn, if there is one."""
+        if self._seat.busy:
+            self._seat.interrupt()
 
     def row(self, counter: int) -> Mapping[str, Any]:
         """The data row for the next turn; raises Exhausted."""
@@ -104,27 +106,27 @@ class UserLoop:
         return world.row_of_turn(counter)
 
     def take_turn(self, due: int, row: Mapping[str, Any]) -> None:
-        """One iteration, counted; where the generator has no socket left it is dropped, and the user waits a second."""
-        world, user = self._world, self._user
-        assert user is not None, "only an active user takes turns"
+        """Begin an iteration; where the generator has no socket left it is dropped, and the user waits a second."""
+        seat = self._seat
         number, self.turns = self.turns, self.turns + 1
         try:
-            user.reserve(self._origin)
+            seat.reserve()
         except (Resource, MemoryError):
-            world.recorder.drop("dropped_resource", boottime_ns())
-            self.wait(boottime_ns() + _SECOND)
+            now = boottime_ns()
+            self._world.recorder.drop("dropped_resource", now)
+            self.wake_at(now + _SECOND, held=True)
             return
-        visit = Visit(world.fixed, self.number, number, row, dict(self._kept), self._fresh)
-        self._fresh = False
+        visit = ANYBODY
+        if not self._bare:
+            visit = Visit(self._world.fixed, self.number, number, row, dict(seat.kept), self._fresh)
+            self._fresh = False
         now = boottime_ns()
-        turn = world.recorder.start(now, due, now)
-        self.busy = True
-        try:
-            outcome = user.run(world.scenario, visit, turn, self._jar, self._kept)
-        finally:
-            self.busy = False
-        world.recorder.end(turn, outcome, boottime_ns())
-        world.maybe_over()
+        seat.ride(visit, due, now, now)
+
+    def _over(self, seat: Seat) -> None:
+        self.free = boottime_ns()
+        self._world.maybe_over()
+        self._look(self)
 
 
 def next_due(anchor: int, pace_ns: int, free: int) -> int:

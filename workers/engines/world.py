@@ -15,6 +15,7 @@ from .pacer import Pacer
 from .permit import Permit
 from .recorder import Recorder
 from .scenario_run import Scenario
+from .seat import Seats
 from .user import Net
 from .variables import Fixed
 
@@ -35,6 +36,8 @@ class Order:
     secrets: Mapping[str, str] = field(default_factory=dict)
     allowed_targets: str = ""
     """The worker's; empty where every target is allowed."""
+    path: str = "auto"
+    """Which driver carries iterations out: see ``drivers``."""
     delay_ns: int = 0
     max_in_flight: int = 10_000
     max_lateness_ns: int = 30_000_000_000
@@ -131,10 +134,13 @@ class World:
     """Something in flight has ended after the load was stopped."""
     ask_for_more: Callable[[], None]
     """Part of the permit was used."""
-    await_permit: Callable[[Callable[[], object]], None]
-    """Block the calling greenlet until the permit may have changed."""
+    await_permit: Callable[[Callable[[], object]], int]
+    """Have a callback called once, in the hub, when the permit may have changed; a number for ``forget``."""
+    forget: Callable[[int], None]
+    """Do not call it; harmless after it was called."""
     guard: Callable[[], AbstractContextManager[None]]
-    """Around a greenlet's whole life: what escapes from it ends the engine, with its traceback."""
+    """Around a greenlet's whole life, or a callback: what escapes from it ends the engine, with its traceback."""
+    seats: Seats = field(init=False)
 
     def row(self, number: int) -> Mapping[str, Any]:
         """The data row of a cluster-wide number; raises Exhausted."""

@@ -1,0 +1,51 @@
+"""Which driver carries an engine's iterations out: the fastest one that can, unless the worker's setting names one."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+from .program import Program
+from .riders import Riders
+from .seat import Seats
+from .world import World
+
+PATHS = ("auto", "compiled", "callbacks", "greenlets")
+_COMPILED = "loads.workers.engines.compiled"
+Driver = Callable[[World], Seats]
+
+
+def choose(program: Program, path: str) -> Driver:
+    """The driver for a program. ``path`` is one of ``PATHS``; where that driver can't run the program, the next can.
+
+    Raises ValueError for another path, and for ``compiled`` where the extension was not built.
+    """
+    if path not in PATHS:
+        raise ValueError(f"LOADS_ENGINE_PATH is one of {', '.join(PATHS)}, not {path!r}")
+    if path in ("auto", "compiled"):
+        found = _compiled(program, path == "compiled")
+        if found is not None:
+            return found
+    return greenlets
+
+
+def greenlets(world: World) -> Seats:
+    """A greenlet a user."""
+    return Riders(world)
+
+
+def _compiled(program: Program, wanted: bool) -> Driver | None:
+    """The compiled driver, where it is there and can run a program.
+
+    Its module has ``can(program) -> bool`` and ``Seats(world)``.
+    """
+    try:
+        module = importlib.import_module(_COMPILED)
+    except ImportError as error:
+        if wanted:
+            raise ValueError(f"LOADS_ENGINE_PATH is compiled, and {_COMPILED} was not built here: {error}") from None
+        return None
+    if not module.can(program):
+        return None
+    driver: Driver = module.Seats
+    return driver
