@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .histogram import Histogram
-from .summary import ROW_COUNTS, ROW_HISTOGRAMS, SERIES_COUNTS, SERIES_HISTOGRAMS, Row, Series
+from .summary import ROW_COUNTS, ROW_HISTOGRAMS, ROW_MAXIMA, SERIES_COUNTS, SERIES_HISTOGRAMS, Row, Series
 
-_ROW_COUNTS = frozenset(ROW_COUNTS)
+_ROW_NUMBERS = frozenset((*ROW_COUNTS, *ROW_MAXIMA))
 _ROW_HISTOGRAMS = frozenset(ROW_HISTOGRAMS)
 _SERIES_COUNTS = frozenset(SERIES_COUNTS)
 _SERIES_HISTOGRAMS = frozenset(SERIES_HISTOGRAMS)
@@ -41,7 +41,7 @@ def _quick(wire: Any) -> bool:
     if type(wire) is not dict or type(wire.get("second")) is not int:
         return False
     for name, value in wire.items():
-        if name in _ROW_COUNTS:
+        if name in _ROW_NUMBERS:
             if type(value) is not int or value < 0:
                 return False
         elif name in _ROW_HISTOGRAMS:

@@ -120,6 +120,11 @@ class Row:
     planned user-time (in user-nanoseconds) that the engine covered, ``missed_user_ns`` what it passed over without a
     permit or before it had heard of a change, ``surplus_user_ns`` what it held beyond a change that it had not heard
     of (none of it is in ``held_ns``); ``users`` the most users active at once.
+
+    The last figures are of the engines that measured themselves, ``engines`` of them, none where nobody did:
+    ``cpu_ns`` is the processor time that they had, and, of the one that stood worst, ``busiest_ns`` that time,
+    ``wanted_ns`` what it had or waited for while others had the processor (both of a whole second), ``lag_ns`` what a
+    callback of that second had to wait for its loop.
     """
 
     second: int = 0
@@ -139,6 +144,11 @@ class Row:
     missed_user_ns: int = 0
     surplus_user_ns: int = 0
     users: int = 0
+    engines: int = 0
+    cpu_ns: int = 0
+    busiest_ns: int = 0
+    wanted_ns: int = 0
+    lag_ns: int = 0
     lateness: Histogram = field(default_factory=Histogram)
     iteration_response: Histogram = field(default_factory=Histogram)
     iteration_service: Histogram = field(default_factory=Histogram)
@@ -153,6 +163,8 @@ class Row:
         """Add a row of another claim or second."""
         for name in ROW_COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ROW_MAXIMA:
+            setattr(self, name, max(getattr(self, name), getattr(other, name)))
         for name in ROW_HISTOGRAMS:
             getattr(self, name).merge(getattr(other, name))
         for name, series in other.series.items():
@@ -160,7 +172,7 @@ class Row:
 
     def to_wire(self) -> dict[str, Any]:
         """As JSON, zeros left out."""
-        wire = {"second": self.second, **_counts_to_wire(self, ROW_COUNTS)}
+        wire = {"second": self.second, **_counts_to_wire(self, (*ROW_COUNTS, *ROW_MAXIMA))}
         _histograms_to_wire(self, ROW_HISTOGRAMS, wire)
         if self.series:
             wire["series"] = {name: series.to_wire() for name, series in self.series.items()}
@@ -169,8 +181,9 @@ class Row:
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Row:
         """From JSON; raises ValueError for anything else than ``to_wire`` makes."""
-        known = {"second", *ROW_COUNTS, *ROW_HISTOGRAMS, "series"}
-        found = cls(**_counts_from_wire(wire, ROW_COUNTS, known), **_histograms_from_wire(wire, ROW_HISTOGRAMS))
+        numbers = (*ROW_COUNTS, *ROW_MAXIMA)
+        known = {"second", *numbers, *ROW_HISTOGRAMS, "series"}
+        found = cls(**_counts_from_wire(wire, numbers, known), **_histograms_from_wire(wire, ROW_HISTOGRAMS))
         second = wire.get("second")
         if not isinstance(second, int) or isinstance(second, bool):
             raise ValueError("second: not a whole number")
@@ -188,7 +201,10 @@ SERIES_HISTOGRAMS = ("response_ok", "response_failed", "service", *PHASES)
 ROW_COUNTS = (
     "started", "dropped_in_flight", "dropped_late", "dropped_resource", "missed", "surplus", "ok", "failed",
     "interrupted", "in_flight", "began", "completed", "held_ns", "missed_user_ns", "surplus_user_ns", "users",
+    "engines", "cpu_ns",
 )  # fmt: skip
+ROW_MAXIMA = ("busiest_ns", "wanted_ns", "lag_ns")
+"""What is not added up: the greatest counts."""
 ROW_HISTOGRAMS = ("lateness", "iteration_response", "iteration_service")
 
 

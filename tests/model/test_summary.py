@@ -12,6 +12,7 @@ from loads_queue.model.histogram import Histogram
 from loads_queue.model.summary import (
     ROW_COUNTS,
     ROW_HISTOGRAMS,
+    ROW_MAXIMA,
     SERIES_COUNTS,
     SERIES_HISTOGRAMS,
     Row,
@@ -52,7 +53,7 @@ def series(draw: st.DrawFn) -> Series:
 def make_row(draw: st.DrawFn) -> Row:
     return Row(
         draw(st.integers(0, 5)),
-        **draw(some(ROW_COUNTS, COUNTS)),
+        **draw(some((*ROW_COUNTS, *ROW_MAXIMA), COUNTS)),
         **draw(some(ROW_HISTOGRAMS, histograms())),
         series=draw(st.dictionaries(NAMES, series(), max_size=2)),
     )
@@ -153,6 +154,8 @@ def test_adding_rows_is_addition_in_any_order(some: list[Row]) -> None:
     assert total(some[::-1]) == found
     for name in ROW_COUNTS:
         assert getattr(found, name) == sum(getattr(row, name) for row in some)
+    for name in ROW_MAXIMA:
+        assert getattr(found, name) == max((getattr(row, name) for row in some), default=0)
     assert found.lateness.count == sum(row.lateness.count for row in some)
     assert found.dropped == sum(row.dropped for row in some)
     for name in {name for row in some for name in row.series}:
@@ -167,6 +170,11 @@ def test_adding_rows_is_addition_in_any_order(some: list[Row]) -> None:
             assert sum(check[side] for check in whole.checks.values()) == sum(
                 check[side] for part in parts for check in part.checks.values()
             )
+
+
+@given(rows, rows, rows)
+def test_adding_rows_is_associative(one: Row, two: Row, three: Row) -> None:
+    assert total([total([one, two]), three]) == total([one, total([two, three])])
 
 
 @given(rows, rows)
@@ -189,7 +197,7 @@ def test_what_is_no_row_is_a_value_error(value: object) -> None:
         assert kind.from_wire(found.to_wire()) == found
 
 
-@given(rows, st.sampled_from([*ROW_COUNTS, *ROW_HISTOGRAMS, "series", "second", "other"]), JSON)
+@given(rows, st.sampled_from([*ROW_COUNTS, *ROW_MAXIMA, *ROW_HISTOGRAMS, "series", "second", "other"]), JSON)
 def test_a_row_with_a_wrong_field_is_a_value_error_or_a_row(row: Row, name: str, value: object) -> None:
     try:
         found = Row.from_wire({**row.to_wire(), name: value})
@@ -206,6 +214,7 @@ def test_a_row_with_a_wrong_field_is_a_value_error_or_a_row(row: Row, name: str,
         ({"second": 1, "tertia": 1}, "unknown: tertia"),
         ({"second": 1, "ok": -1}, "ok: not a count"),
         ({"second": 1, "ok": 1.0}, "ok: not a count"),
+        ({"second": 1, "lag_ns": -1}, "lag_ns: not a count"),
         ({"second": 1, "lateness": 5}, "lateness: not a histogram"),
         ({"second": 1, "lateness": "é"}, "ASCII"),
         ({"second": 1, "lateness": "AA=="}, "histogram"),

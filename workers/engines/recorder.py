@@ -166,6 +166,18 @@ class Recorder:
         if live is None or live.row.users < count:
             self.live(second).row.users = count
 
+    def vitals(self, second: int, lag_ns: int, cpu_ns: int, wanted_ns: int) -> None:
+        """How the engine did in a second, where there is a row of it to stand in; the worst that was told counts."""
+        live = self._rows.get(second)
+        if live is None:
+            return
+        row = live.row
+        worst = max(row.lag_ns, lag_ns), max(row.busiest_ns, cpu_ns), max(row.wanted_ns, wanted_ns)
+        if worst != (row.lag_ns, row.busiest_ns, row.wanted_ns):
+            row.lag_ns, row.busiest_ns, row.wanted_ns = worst
+            row.engines, row.cpu_ns = (1, row.busiest_ns) if row.busiest_ns else (0, 0)
+            live.dirty = True
+
     def hold(self, second: int, held_ns: int, missed_ns: int = 0, surplus_ns: int = 0) -> None:
         """User-time: planned and held, planned and passed over, held beyond the plan; less than 0 takes back."""
         if held_ns or missed_ns or surplus_ns:

@@ -35,6 +35,7 @@ from .recorder import Recorder
 from .scenario_run import Scenario
 from .user import Net
 from .variables import Fixed
+from .vitals import Vitals
 from .world import Load, Order, World
 
 SECOND = 1_000_000_000
@@ -55,6 +56,7 @@ class Session:
         self._pacer = Pacer(hub.loop, self._crash)
         self._order: Order | None = None
         self._world: World | None = None
+        self._vitals: Vitals | None = None
         self._load: Load | None = None
         self._parts: tuple[profile.Load, Scenario, Net, Rows | None] | None = None
         self._driver: drivers.Driver = drivers.greenlets
@@ -148,6 +150,8 @@ class Session:
         )
         world.seats = self._driver(world)
         self._load = self._model(world, load, first, turns, heard)
+        self._vitals = Vitals(self._pacer, base)
+        self._vitals.begin()
         self._schedule_tick(heard)
         if order.run_max_time_ns:
             self._pacer.at(base + order.delay_ns + order.run_max_time_ns, self._max_time)
@@ -247,6 +251,8 @@ class Session:
         now = boottime_ns()
         if self._world is not None and self._load is not None:
             self._load.close()
+        if self._vitals is not None:
+            self._vitals.finish()
         self._snapshot(now)
         at = now - self._world.base if self._world is not None else None
         self._channel.write({"type": "end", "cause": self._closing, "detail": self._detail, "at_ns": at})
@@ -350,6 +356,8 @@ class Session:
         counts = {"started": 0, "attempted": 0, "in_flight": 0}
         if world is not None and load is not None:
             load.cover(now)
+            if self._vitals is not None:
+                self._vitals.note(world.recorder)
             rows = world.recorder.take(load.settled_before(now) - KEPT_SECONDS)
             totals = {**load.totals(), "changes": [list(change) for change in self._changes]}
             counts = {name: getattr(world.recorder, name) for name in counts}
