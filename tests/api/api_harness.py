@@ -46,8 +46,8 @@ class Api:
         self.url = f"sqlite:///{folder / 'loads.sqlite3'}"
         self.now = 10**18
         self.store = Store(self.url)
-        self.service = Service(self.store, NoQueue(), "here.1", lambda: self.now)  # type: ignore[arg-type]
-        self.service.start()
+        self.service = Service(self.store, NoQueue(), lambda: self.now)  # type: ignore[arg-type]
+        self.service.start("here.1")
         self.files = FileStore(folder / "files")
         self.app: Flask = create_app(Context(self.url, self.files, TOKEN, names_of(listen, hosts), 10_000_000_000))
         self.client = self.app.test_client()

@@ -55,13 +55,13 @@ class Rig:
         self.now = now
         self.broker = broker or Broker()
         self.store = Store(url)
-        self.service = Service(self.store, self.broker, "me", lambda: self.now, secret=secret)  # type: ignore[arg-type]
-        self.service.start()
+        self.service = Service(self.store, self.broker, lambda: self.now, secret=secret)  # type: ignore[arg-type]
+        self.service.start("me")
         self._receipts = itertools.count()
 
     def arrive(self, queue: str, body: str) -> int:
         receipt = next(self._receipts)
-        self.service._arrived(queue, self.broker, Delivery(body, receipt))  # type: ignore[arg-type]
+        self.service.inbound.arrived(queue, self.broker, Delivery(body, receipt))  # type: ignore[arg-type]
         return receipt
 
     def turn(self) -> None:
@@ -111,9 +111,9 @@ def test_a_queue_that_the_broker_lost_is_made_again(url: str, monkeypatch: pytes
 
     monkeypatch.setattr(rig.broker, "consume", lambda name, prefetch: Consumer(), raising=False)
     monkeypatch.setattr(rig.broker, "declare", declare)
-    monkeypatch.setattr("loads.scheduler.service.RETRY_S", 0)
+    monkeypatch.setattr("loads.scheduler.inbound.RETRY_S", 0)
     with pytest.raises(gevent.GreenletExit):
-        rig.service._read(JOBS)
+        rig.service.inbound.read(JOBS)
     assert declared == [JOBS]
 
 
