@@ -68,6 +68,8 @@ class Store:
         """The last version that a row was given: readers ask for later ones."""
         self._outgoing = 0
         """The last id that a message of the outbox was given."""
+        self._epoch = 0
+        """The epoch that was taken here."""
 
     def close(self) -> None:
         """Give the connections back."""
@@ -92,6 +94,7 @@ class Store:
             number: int = row.number + 1
             connection.execute(update(tables.epochs).values(number=number, holder=holder, renewed_at=now))
             self._count_on(connection)
+            self._epoch = number
             return number
 
     def _count_on(self, connection: Connection) -> None:
@@ -159,9 +162,11 @@ class Store:
             return [Outgoing(row.id, row.queue, row.body) for row in found]
 
     def sent(self, messages: Iterable[Outgoing]) -> None:
-        """Forget messages that the broker has."""
+        """Forget messages that the broker has. Once another scheduler acts, their ids are its own to give."""
+        ours = select(tables.epochs.c.number).scalar_subquery() == self._epoch
+        wanted = tables.outbox.c.id.in_([each.id for each in messages])
         with self.engine.begin() as connection:
-            connection.execute(delete(tables.outbox).where(tables.outbox.c.id.in_([each.id for each in messages])))
+            connection.execute(delete(tables.outbox).where(wanted, ours))
 
     def received(self, ident: str) -> bool:
         """Whether a message of this id was taken in before."""

@@ -20,12 +20,18 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; a fresh database is made from these tables and stamped with it."""
 
 metadata = MetaData()
 
 Serial = BigInteger().with_variant(Integer, "sqlite")
+"""A number that the database gives. SQLite gives the highest again once its row is gone, PostgreSQL never.
+
+That matters where people name a row by it (``dead_letters``: AUTOINCREMENT). Elsewhere it does not: orders and projects
+stay, the events of a run go with the run and are numbered within it, and what an earlier scheduler knows of the outbox
+counts no longer (``Store.sent``).
+"""
 
 epochs = Table(
     "epochs",
@@ -204,4 +210,5 @@ dead_letters = Table(
     Column("at", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
     Column("body", Text, nullable=False),
+    sqlite_autoincrement=True,
 )

@@ -12,7 +12,7 @@ from loads.scheduler.database import StoreError, migrate, open_engine
 from loads.scheduler.effects import Note, PutRows
 from loads.scheduler.reader import Reader
 from loads.scheduler.store import EPOCH_FREE_NS, EpochLost, Store
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import Engine, create_engine, delete, insert, inspect, select, text
 
 from loads_queue.messages import Clock, End, Hello, Totals
 from loads_queue.model.states import ClaimState, RunState, ShardState
@@ -70,7 +70,7 @@ def test_what_is_committed_comes_back_whole(url: str) -> None:
     assert loaded.workers == expected.workers
     (message,) = again.outgoing()
     assert (message.queue, message.body) == ("control.w", "{}")
-    again.sent([message])
+    store.sent([message])
     assert again.outgoing() == []
     assert again.received("job.r1") and not again.received("job.r2")
 
@@ -119,6 +119,33 @@ def test_one_acting_scheduler(url: str) -> None:
     assert first.take_epoch("a", 2 * EPOCH_FREE_NS) == 3
 
 
+def test_what_another_scheduler_has_to_send_is_not_forgotten_by_one_before_it(url: str) -> None:
+    """An id of the outbox may be given again once it is empty; the first one's word comes late."""
+    first, second, third = Store(url), Store(url), Store(url)
+    (old,) = commit(first, Cluster(epoch=first.take_epoch("a", 0) or 0), messages=[("jobs", "old")])
+    first.free_epoch(1)
+    assert second.take_epoch("b", 1) == 2
+    second.sent(second.outgoing())
+    second.free_epoch(2)
+    (new,) = commit(third, Cluster(epoch=third.take_epoch("c", 2) or 0), messages=[("jobs", "new")])
+    assert old.id == new.id
+    first.sent([old])
+    assert third.outgoing() == [new]
+    third.sent([new])
+    assert third.outgoing() == []
+
+
+def test_the_id_of_a_dead_letter_is_given_once(url: str) -> None:
+    store = Store(url)
+    given = []
+    for body in "abc":
+        store.dead_letter("jobs", 1, "why", body)
+        (letter,) = Reader(store.engine).dead_letters()
+        given.append(letter["id"])
+        store.bury(letter["id"])
+    assert len(set(given)) == 3 and Reader(store.engine).dead_letters() == []
+
+
 def test_an_order_is_taken_once(url: str) -> None:
     store = Store(url)
     cluster = filled(store)
@@ -143,8 +170,11 @@ def test_migrations_and_tables_say_the_same(tmp_path: Path) -> None:
     shapes = []
     for engine in (migrated, made):
         look = inspect(engine)
+        with engine.connect() as connection:
+            made_by = dict(connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'table'")).all())
         shapes.append({
             table: (
+                "AUTOINCREMENT" in made_by[table],
                 sorted((column["name"], str(column["type"]), column["nullable"]) for column in look.get_columns(table)),
                 look.get_pk_constraint(table)["constrained_columns"],
                 sorted((index["name"], tuple(index["column_names"])) for index in look.get_indexes(table)),
@@ -153,6 +183,49 @@ def test_migrations_and_tables_say_the_same(tmp_path: Path) -> None:
         })  # fmt: skip
     assert shapes[0] == shapes[1]
     open_engine(f"sqlite:///{tmp_path / 'migrated.db'}")
+
+
+def of_the_first_version(url: str) -> Engine:
+    """A database as the first version made it."""
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        migrate(connection, "0001")
+    return engine
+
+
+def test_an_older_database_is_migrated_and_keeps_what_it_holds(url: str) -> None:
+    old = of_the_first_version(url)
+    texts = ["first", "zero\N{SYMBOL FOR NULL}byte", "third"]
+    with old.begin() as connection:
+        for text_ in texts:
+            values = {"queue": "jobs", "kind": "Job", "at": 10**18, "reason": f"why {text_}", "body": text_}
+            connection.execute(insert(tables.dead_letters).values(**values))
+        connection.execute(insert(tables.inbox).values(id="job.r1", at=7))
+        before = connection.execute(select(tables.dead_letters).order_by(tables.dead_letters.c.id)).all()
+        connection.execute(delete(tables.dead_letters).where(tables.dead_letters.c.id == before[2].id))
+        gone = {"run": "", "action": "discard", "args": {"id": before[2].id}, "who": "ann", "at": 1, "taken": True}
+        connection.execute(insert(tables.orders).values(**gone))
+    old.dispose()
+    store = Store(url)
+    with store.engine.connect() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [tables.HEAD]
+        after = connection.execute(select(tables.dead_letters).order_by(tables.dead_letters.c.id)).all()
+    assert after == before[:2] and store.received("job.r1")
+    for letter in after:
+        store.bury(letter.id)
+    store.dead_letter("jobs", 1, "new", "new")
+    (new,) = Reader(store.engine).dead_letters()
+    assert new["id"] > before[2].id
+    store.close()
+    Store(url).close()
+
+
+def test_an_older_database_without_dead_letters_is_migrated(url: str) -> None:
+    of_the_first_version(url).dispose()
+    store = Store(url)
+    store.dead_letter("jobs", 1, "new", "new")
+    assert [each["id"] for each in Reader(store.engine).dead_letters()] == [1]
+    store.close()
 
 
 def test_a_database_of_somebody_elses_is_refused(tmp_path: Path) -> None:
