@@ -116,6 +116,8 @@ def plain_line(view: RunView, now: Now) -> str:
     if now.errors:
         message, number = now.errors[0]
         parts.append(f"{number:,} x {words.clean(message, 60)}")
+    if now.unfit:
+        parts.append(words.clean(now.unfit))
     return "  ".join(parts)
 
 
@@ -151,7 +153,7 @@ def picture(view: RunView, now: Now, footer: str) -> RenderableType:
     ]
     parts: list[RenderableType] = [_title(view), _bar(view, now), *_facts(view, now), Text()]
     parts += _padded(equations, _EQUATIONS)
-    parts.append(Text())
+    parts.append(_line("unfit", words.clean(now.unfit), "yellow") if now.unfit else Text())
     errors = [f"{count:>9,}  {words.clean(text)}" for text, count in now.errors[:_ERRORS]]
     events = [live_lines.event(view, one) for one in view.events[-_EVENTS:]]
     parts += _block("errors", errors, "red", _ERRORS)

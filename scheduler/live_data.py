@@ -14,6 +14,7 @@ from loads_queue.model.ledger import SECOND, Columns, Ledger
 from loads_queue.model.summary import Row
 
 from .results import warnings
+from .results_fitness import Judged, in_words
 from .results_series import milliseconds
 from .results_timeline import P50, P95, P99, planned_users
 from .view import RunView
@@ -58,6 +59,8 @@ class Now:
     errors: tuple[tuple[str, int], ...] = ()
     """(message, how often), the most frequent first."""
     warnings: tuple[str, ...] = ()
+    unfit: str = ""
+    """What of it measured the generator, in words; empty where it was fit throughout."""
 
 
 @dataclass
@@ -68,6 +71,8 @@ class Errors:
     """
 
     total: Counter[str] = field(default_factory=Counter)
+    judged: Judged = field(default_factory=Judged)
+    """Seconds judged by the generator's fitness, kept for the same reason."""
     _rows: dict[tuple[int, int], Row] = field(default_factory=dict)
 
     def take(self, view: RunView) -> None:
@@ -112,6 +117,7 @@ def now_of(view: RunView, errors: Errors | None = None) -> Now:
         recent=_recent(view, recent),
         errors=errors.sorted(),
         warnings=tuple(warnings(view)),
+        unfit=in_words(errors.judged.of_all(view), phrases=1),
     )
 
 

@@ -90,6 +90,7 @@ def _now_to_wire(now: Now) -> dict[str, Any]:
         "recent": asdict(now.recent),
         "errors": [{"message": message, "count": count} for message, count in now.errors],
         "warnings": list(now.warnings),
+        "unfit": now.unfit,
     }
 
 
@@ -106,6 +107,7 @@ def _now_from_wire(wire: Mapping[str, Any]) -> Now:
         recent=Recent(**_known(Recent, wire["recent"])),
         errors=tuple((each["message"], each["count"]) for each in wire["errors"]),
         warnings=tuple(wire["warnings"]),
+        unfit=wire.get("unfit", ""),
     )
 
 

@@ -19,11 +19,13 @@ from loads_queue.model.ledger import Columns, Requests
 from loads_queue.model.thresholds import LATENCIES, RATIOS, parse
 
 from . import words
+from .results_fitness import NOT_THE_TARGET
 
 Summary = Mapping[str, Any]
 STYLES = {"passed": "bold green", "failed": "bold red", "aborted": "bold yellow", "incomplete": "bold red"}
 _MOST_ERRORS = 10
 _MOST_GAPS = 10
+_MOST_STRETCHES = 6
 _EQUATION_WIDTH = 64
 
 
@@ -34,6 +36,8 @@ def report(summary: Summary, files: tuple[Path, ...]) -> RenderableType:
         parts += [_step_title(step), _series_table(step), Text()]
     parts += [_heading("Ledger"), *_ledger(summary), Text()]
     parts += [_heading("Thresholds"), _thresholds(summary), Text()]
+    if unfit := _unfit(summary):
+        parts += [_heading("Generator"), *unfit, Text()]
     if errors := _errors(summary):
         parts += [_heading("Errors"), errors, Text()]
     if summary.get("gaps"):
@@ -61,7 +65,20 @@ def verdict_line(summary: Summary) -> Text:
         facts += f", {gaps} gap{'' if gaps == 1 else 's'}: {ledger['missed']:,} missed, {ledger['lost']:,} lost"
     if verdict == "failed":
         facts += f", {len(failed)} of {len(summary['thresholds'])} thresholds failed"
+    facts += _blame(summary)
     return Text(verdict.upper(), STYLES[verdict]) + Text(f"  {facts}", "")
+
+
+def _blame(summary: Summary) -> str:
+    """Of a verdict: whose the failed thresholds are, or else that the generator had seconds in which it was unfit."""
+    failed = [each for each in summary["thresholds"] if not each["passed"]]
+    blamed = sum(1 for each in failed if each.get("generator"))
+    if summary["verdict"] == "failed" and blamed:
+        return f": {NOT_THE_TARGET}" if blamed == len(failed) else f", {blamed} of them for {NOT_THE_TARGET}"
+    fitness = summary.get("fitness") or {}
+    if unfit := fitness.get("unfit_seconds"):
+        return f", {unfit} of {unfit + fitness['fit_seconds']} s measured {NOT_THE_TARGET}"
+    return ""
 
 
 def console(file: Any = None) -> Console:
@@ -150,12 +167,31 @@ def _thresholds(summary: Summary) -> Table:
     for each in summary["thresholds"]:
         passed = each["passed"]
         value = _value(each["expression"], each["value"]) if passed else each["reason"]
+        if each.get("generator"):
+            value += f": {NOT_THE_TARGET}"
         table.add_row(
             Text("pass" if passed else "FAIL", "green" if passed else "bold red"),
             Text(words.clean(each["expression"])),
             Text(words.clean(value)),
         )
     return table
+
+
+def _unfit(summary: Summary) -> list[Text]:
+    """Which seconds measured the generator, by step where there are several, the longest stretches first."""
+    lines = []
+    for step in summary["steps"]:
+        fitness = step.get("fitness")
+        if not fitness or not fitness["unfit_seconds"]:
+            continue
+        name = f"{words.clean(step['name'], 30)}: " if len(summary["steps"]) > 1 else ""
+        lines.append(Text(f"  {name}{fitness['verdict']}", "yellow"))
+        stretches = sorted(fitness["unfit"], key=lambda one: (one["from"] - one["to"], one["from"]))
+        told = sorted(stretches[:_MOST_STRETCHES], key=lambda one: one["from"])
+        where = ", ".join(f"{words.clock(one['from'])}-{words.clock(one['to'])}" for one in told)
+        further = len(stretches) - len(told)
+        lines.append(Text(f"  at {where}{f' and {further} more, in summary.json' if further > 0 else ''}", "dim"))
+    return lines
 
 
 def _value(expression: str, value: float | None) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 from loads_queue.model.ledger import Columns, Ledger
 from loads_queue.model.profile import OpenLoad
 from loads_queue.model.states import ClaimState
-from loads_queue.model.thresholds import Verdict, default_thresholds
+from loads_queue.model.thresholds import Threshold, Verdict, default_thresholds
 
 from .results_events import changes_summary, events_summary, gaps_summary, responses_outside_gaps
+from .results_fitness import Judged, fitness_summary, is_the_generators
 from .results_series import (
     columns_summary,
     iso_time,
@@ -44,6 +45,7 @@ EXIT_INTERRUPTED = 130
 def summary(view: RunView, interrupted: bool = False) -> dict[str, Any]:
     """The summary of a run, as ``summary.json`` has it; ``interrupted``: its end was asked for where this is made."""
     judged = judge(view)
+    fit = Judged()
     verdict = verdict_of(view, judged, interrupted)
     ledger = whole_ledger(view)
     return {
@@ -63,20 +65,27 @@ def summary(view: RunView, interrupted: bool = False) -> dict[str, Any]:
         "dropped_by": dropped_by(ledger.total),
         "requests": requests_summary(ledger.requests),
         "thresholds": [
-            {"expression": each.expression, "value": each.value, "passed": each.passed, "reason": each.reason}
-            for each in judged
+            {
+                "expression": threshold.expression,
+                "value": each.value,
+                "passed": each.passed,
+                "reason": each.reason,
+                "generator": not each.passed and is_the_generators(view, threshold, fit),
+            }
+            for threshold, each in zip(thresholds_of(view), judged, strict=True)
         ],
-        "steps": [step_summary(view, step) for step in view.steps],
+        "fitness": fitness_summary(fit.of_all(view)),
+        "steps": [step_summary(view, step, fit) for step in view.steps],
         "gaps": gaps_summary(view),
         "changes": changes_summary(view),
         "events": events_summary(view),
-        "timeline": timeline(view),
+        "timeline": timeline(view, fit),
         "notes": notes(view),
         "warnings": warnings(view),
     }
 
 
-def step_summary(view: RunView, step: StepView) -> dict[str, Any]:
+def step_summary(view: RunView, step: StepView, fit: Judged) -> dict[str, Any]:
     """One step's part of the summary."""
     begin, end = span_of(view, step)
     series = merged_series(step.rows)
@@ -88,15 +97,21 @@ def step_summary(view: RunView, step: StepView) -> dict[str, Any]:
         "ledger": ledger_summary(step.ledger),
         "user_seconds": user_seconds_summary(step.ledger.user_time),
         "requests": requests_summary(step.ledger.requests),
+        "fitness": fitness_summary(fit.of(step)),
         "iteration": iteration_summary(step.rows),
         "series": [series_summary(name, series[name], outside[name], end - begin) for name in sorted(series)],
     }
 
 
 def judge(view: RunView) -> tuple[Verdict, ...]:
-    """Every threshold of the run, compared; a run without any has the default one."""
+    """Every threshold of the run, compared."""
     data = ThresholdData(view)
-    return tuple(threshold.judge(data) for threshold in view.thresholds or default_thresholds())
+    return tuple(threshold.judge(data) for threshold in thresholds_of(view))
+
+
+def thresholds_of(view: RunView) -> tuple[Threshold, ...]:
+    """The thresholds of the run; one without any has the default one."""
+    return view.thresholds or default_thresholds()
 
 
 def verdict_of(view: RunView, judged: tuple[Verdict, ...], interrupted: bool = False) -> str:

@@ -18,33 +18,40 @@ from loads_queue.model.profile import NEVER, ClosedLoad, IterationsLoad
 from loads_queue.model.summary import Row
 
 from .results_events import gap_seconds_of
+from .results_fitness import Judged, timeline_fitness
 from .results_series import LEDGER_KEYS, columns_summary, milliseconds
 from .view import RunView, StepView
 
 P50, P95, P99 = Fraction(50, 100), Fraction(95, 100), Fraction(99, 100)
 TIMELINE_KEYS = (
-    "t", *LEDGER_KEYS, "began", "completed", "users_planned", "users", "lateness_p50", "p50", "p95", "p99",
-    "gap",
+    "t", *LEDGER_KEYS, "began", "completed", "users_planned", "users", "lateness_p50", "lateness_p99",
+    "p50", "p95", "p99", "gap", "lag", "cpu", "fit",
 )  # fmt: skip
 
 
-def timeline(view: RunView) -> list[dict[str, Any]]:
+def timeline(view: RunView, judged: Judged | None = None) -> list[dict[str, Any]]:
     """A row a second; times in milliseconds, None where nothing was measured in that second."""
+    fit = (judged or Judged()).of_all(view)
     rows: dict[int, list[Row]] = {}
     for step in view.steps:
         for row in step.rows:
             rows.setdefault(row.second, []).append(row)
     seconds = length(view)
     gaps = gap_seconds_of(view, seconds)
-    return [_row(view, second, rows.get(second, []), second in gaps) for second in range(seconds)]
+    found = (
+        {**_row(view, second, rows.get(second, []), second in gaps), **timeline_fitness(fit.get(second))}
+        for second in range(seconds)
+    )
+    return [{name: row[name] for name in TIMELINE_KEYS} for row in found]
 
 
 def timeline_csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    """The rows of ``timeline`` as CSV with a header; None is an empty field, ``gap`` is true or false."""
+    """The rows of ``timeline`` as CSV with a header; None is an empty field, ``gap`` and ``fit`` are true or false."""
     out = io.StringIO()
     writer = csv.DictWriter(out, TIMELINE_KEYS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({**row, "gap": str(row["gap"]).lower()} for row in rows)
+    for row in rows:
+        writer.writerow({key: str(each).lower() if isinstance(each, bool) else each for key, each in row.items()})
     return out.getvalue()
 
 

@@ -3,13 +3,14 @@
 Percentiles, mean and max of a step rank as infinite one request for each iteration dropped for ``in_flight`` and
 each interrupted request, so that a generator that gave up can't pass. A stage has those seconds of the schedule that
 begin in it. Rates are of what was started (iterations) and attempted (requests), over the time in which the step made
-its load. An error rate is of what has a result: interrupted and lost work has none.
+its load. An error rate is of what has a result: interrupted and lost work has none. Seconds may be left out: what is
+left is judged as if there were nothing else.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from fractions import Fraction
 
 from loads_queue.model.histogram import Histogram
@@ -26,10 +27,11 @@ Spans = list[tuple[int, int]]
 
 
 class ThresholdData:
-    """One run's results, as ``thresholds.Results``."""
+    """One run's results, as ``thresholds.Results``; ``without``: seconds by step that are left out."""
 
-    def __init__(self, view: RunView) -> None:
+    def __init__(self, view: RunView, without: Mapping[int, Collection[int]] | None = None) -> None:
         self.view = view
+        self._without = without
         self._parts: dict[tuple[str | None, str | None], _Part] = {}
 
     def value(self, source: str, metric: str, scope: Scope) -> Value:
@@ -50,22 +52,34 @@ class ThresholdData:
             return Fraction(part.planned_user_ns(), SECOND)
         return part.columns().planned
 
+    def seconds(self, scope: Scope) -> int:
+        """How many rows of steps it looks at."""
+        part = self._part(scope)
+        return sum(part.has(step, row.second) for step in part.steps for row in step.rows)
+
     def _part(self, scope: Scope) -> _Part:
         key = (scope.step, scope.stage)
         if key not in self._parts:
             steps = [step for step in self.view.steps if scope.step in (None, step.name)]
-            self._parts[key] = _Part(self.view, steps, scope.stage)
+            self._parts[key] = _Part(self.view, steps, scope.stage, self._without)
         return self._parts[key]
 
 
 class _Part:
     """The steps that a scope names, whole or one stage of them."""
 
-    def __init__(self, view: RunView, steps: list[StepView], stage: str | None) -> None:
+    def __init__(
+        self,
+        view: RunView,
+        steps: list[StepView],
+        stage: str | None,
+        without: Mapping[int, Collection[int]] | None = None,
+    ) -> None:
         self.view = view
         self.steps = steps
         self.stage = stage
-        self.whole = stage is None
+        self.without = without or {}
+        self.whole = stage is None and without is None
         self._total: Row | None = None
 
     def total(self) -> Row:
@@ -74,7 +88,7 @@ class _Part:
             self._total = Row()
             for step in self.steps:
                 for row in step.rows:
-                    if self._has(step, row.second):
+                    if self.has(step, row.second):
                         self._total.add(row)
         return self._total
 
@@ -86,7 +100,7 @@ class _Part:
                 found.add(step.ledger.total)
                 continue
             for second, columns in step.ledger.seconds.items():
-                if self._has(step, second):
+                if self.has(step, second):
                     found.add(columns)
         return found
 
@@ -124,15 +138,34 @@ class _Part:
             return max((end for _, end in spans), default=0) - min((start for start, _ in spans), default=0)
         return sum(end - start for start, end in spans)
 
-    def _has(self, step: StepView, second: int) -> bool:
-        return self.whole or any(start <= second * SECOND < end for start, end in self._spans(step))
+    def has(self, step: StepView, second: int) -> bool:
+        """Whether a second of a step belongs to the part."""
+        if second in self.without.get(step.index, ()):
+            return False
+        return self.stage is None or any(start <= second * SECOND < end for start, end in self._stage_spans(step))
 
     def _spans(self, step: StepView) -> Spans:
         """The part's stretches of a step, in schedule time."""
+        spans = self._stage_spans(step)
+        if self.stage is None:
+            last = (step.rows[-1].second + 1) * SECOND if step.rows else 0
+            end = step.load.end_ns
+            spans = [(step.delay_ns, last if end is None else step.delay_ns + end)]
+        return [piece for span in spans for piece in _pieces(span, self.without.get(step.index, ()))]
+
+    def _stage_spans(self, step: StepView) -> Spans:
         delay = step.delay_ns
-        if self.whole:
-            return [(delay, delay + (step.load.end_ns or 0))]
         return [(delay + start, delay + end) for name, start, end in step.load.stage_spans() if name == self.stage]
+
+
+def _pieces(span: tuple[int, int], without: Collection[int]) -> Spans:
+    """A stretch of time less whole seconds."""
+    found, (at, end) = [], span
+    for second in sorted(without):
+        if at < (second + 1) * SECOND and second * SECOND < end:
+            found.append((at, second * SECOND))
+            at = (second + 1) * SECOND
+    return [(start, stop) for start, stop in [*found, (at, end)] if start < stop]
 
 
 def _of_iterations(part: _Part, metric: str) -> Value:

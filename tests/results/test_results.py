@@ -23,8 +23,8 @@ from loads_queue.model.summary import Row
 from loads_queue.model.thresholds import parse
 
 TOP = (
-    "version", "run", "verdict", "exit_code", "ledger", "dropped_by", "requests", "thresholds", "steps", "gaps",
-    "changes", "events", "timeline", "notes", "warnings",
+    "version", "run", "verdict", "exit_code", "ledger", "dropped_by", "requests", "thresholds", "fitness", "steps",
+    "gaps", "changes", "events", "timeline", "notes", "warnings",
 )  # fmt: skip
 
 
@@ -75,7 +75,7 @@ class TestLaws:
         rows = timeline(run_view(step_view(rows_of(made), open_load())))
         read = list(csv.DictReader(io.StringIO(timeline_csv(rows))))
         written = [{key: "" if value is None else str(value) for key, value in row.items()} for row in rows]
-        assert [{**row, "gap": row["gap"].lower()} for row in written] == read
+        assert [{**row, "gap": row["gap"].lower(), "fit": row["fit"].lower()} for row in written] == read
 
     @given(outcomes, st.sampled_from(LEDGER_KEYS))
     def test_a_column_that_is_wrong_shows(self, made: list, name: str) -> None:
