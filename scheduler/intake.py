@@ -42,7 +42,7 @@ def take_job(cluster: Cluster, job: Job, read_plan: PlanReader, now: int) -> lis
     run = Run(
         id=job.id,
         project=job.project,
-        plan_name=str(job.plan.get("name", "")),
+        plan_name=str(job.plan.get("name", job.plan_ref or "")),
         owner=job.owner,
         priority=job.priority,
         document=job.plan,

@@ -14,8 +14,8 @@ def field_problem(job: Job) -> str | None:
     """Why a job can't be kept as it is, whatever its plan says, or None."""
     if not 0 < len(job.id) <= LONGEST_ID or not job.id.isprintable():
         return f"id: not a name of up to {LONGEST_ID} printable characters"
-    for name in ("project", "owner"):
-        if "\0" in getattr(job, name):
+    for name in ("project", "owner", "plan_ref"):
+        if "\0" in (getattr(job, name) or ""):
             return f"{name}: has a zero byte"
     for name in ("priority", "workers"):
         if abs(getattr(job, name) or 0) > _MOST:

@@ -28,11 +28,12 @@ from loads_queue.queue import Queue, QueueError, QueueMissing
 
 from . import core
 from .abort import Judged
-from .cluster import Cluster, Event, JobReceived, Settings, StopRequested, Tick
+from .cluster import Cluster, Event, Settings, StopRequested, Tick
 from .doorkeeper import Doorkeeper
 from .effects import Note, Publish, PutFile, PutRows
 from .inbound import RETRY_S, Arrival, Inbound
 from .jobs import read_plan
+from .new_jobs import NewJobs
 from .orders import Orders
 from .reader import Reader
 from .store import EpochLost, Outgoing, Store
@@ -159,22 +160,10 @@ class Service:
             self._renewed_at = now
         tick = Tick(self.inbound.healthy and self._sending, drained=self.inbound.drained)
         ordered, taken = self.orders.take(self.cluster)
-        fresh, jobs = self._fresh([*(arrival.event for arrival in arrived), *ordered])
+        jobs = NewJobs(self.store)
+        fresh = jobs.sift([*(arrival.event for arrival in arrived), *ordered])
         events = [tick, *fresh, *self._judge(now)]
-        self._commit(core.step(self.cluster, events, now, read_plan), jobs, taken, now)
-
-    def _fresh(self, events: list[Event]) -> tuple[list[Event], list[str]]:
-        """The events without the jobs that are known, and what those that are not will be known by."""
-        fresh: list[Event] = []
-        jobs: list[str] = []
-        for event in events:
-            if isinstance(event, JobReceived):
-                ident = f"job.{event.job.id}"
-                if ident in jobs or self.store.received(ident):
-                    continue
-                jobs.append(ident)
-            fresh.append(event)
-        return fresh, jobs
+        self._commit(core.step(self.cluster, events, now, jobs.read_plan), jobs.idents, taken, now)
 
     def _judge(self, now: int) -> list[Event]:
         """Ends of runs whose ``abort_when`` holds, looked at once a second."""

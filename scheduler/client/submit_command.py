@@ -115,7 +115,10 @@ def submission_of(
 
 
 def _publish(broker: str, submission: Submission) -> str:
-    """Put the job on its queue, as anybody may who knows the broker; returns the run's id."""
+    """Put the job on its queue, as anybody may who knows the broker; returns the run's id.
+
+    Whether a plan of that name is stored the scheduler alone knows; it refuses the run otherwise.
+    """
     import time
 
     from loads_queue import codec
@@ -125,16 +128,16 @@ def _publish(broker: str, submission: Submission) -> str:
     from ..local import run_id
     from ..result_files import user
 
-    if submission.document is None:
-        raise click.UsageError("--broker needs a plan file: a stored plan is known to the scheduler alone")
     if submission.files:
         names = ", ".join(submission.files)
         raise click.UsageError(f"--broker carries no files, and the plan needs {names}: use --server")
     settings = settings_of()
     job = Job(
         id=submission.run or run_id(),
-        plan=submission.document,
+        plan=submission.document or {},
+        plan_ref=submission.plan_ref,
         project=submission.project,
+        env=submission.env,
         owner=user(),
         priority=submission.priority or 0,
         workers=submission.workers,

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from cluster_harness import COMMAND, PATIENCE_S, Cluster, count, plan_text, wait_for
 
+from loads_queue import codec
+from loads_queue.messages import Job
 from loads_queue.queue import connect, find_broker
 
 LONG = "{rate: 20, for: 60s}"
@@ -188,6 +190,27 @@ class TestSteering:
         plan = cluster.write("filed.yaml", plan_text(target, more="data: {file: users.csv}"))
         done = cluster.loads("submit", plan, "--broker", broker)
         assert done.returncode == 2 and "users.csv" in done.stderr
+
+    def test_a_stored_plan_is_run_by_a_job_on_the_broker_that_names_it(self, cluster: Cluster, target: str) -> None:
+        broker = find_broker(cluster.home)
+        assert broker is not None
+        more, env = "data: {file: users.csv}", "env: {TARGET: 'http://127.0.0.1:1'}"
+        text = plan_text("${TARGET}", "{rate: 10, for: 1s}", more, env).replace("evening", "night")
+        cluster.write("users.csv", "name\nann\n")
+        assert cluster.loads("plans", "--load", cluster.write("night.yaml", text)).returncode == 0
+        before = count(target)
+        named = ("--broker", broker, "--set", f"TARGET={target}", "--id", "named")
+        done = cluster.loads("submit", "shop/night", *named)
+        assert (done.returncode, done.stdout) == (0, "named\n"), done.stderr
+        nowhere = Job("nowhere", plan_ref="shop/nothing")
+        queue = connect(broker)
+        queue.send("jobs", [codec.encode(nowhere, "jobs", time.time_ns())])
+        queue.close()
+        refused = cluster.state("nowhere", "finished")
+        assert refused["outcome"] == "refused" and "no stored plan is called 'shop/nothing'" in refused["reason"]
+        ended = cluster.state("named", "finished")
+        assert (ended["project"], ended["plan"], ended["outcome"]) == ("shop", "night", "")
+        assert count(target) - before == 10
 
 
 class TestLooking:

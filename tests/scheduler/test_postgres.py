@@ -111,6 +111,7 @@ def test_a_server_that_was_restarted_is_used_again(url: str, postgres: services.
         ({"id": "zero\0id"}, "Job: id: not a name"),
         ({"project": "zero\0byte"}, "Job: project: has a zero byte"),
         ({"owner": "zero\0byte"}, "Job: owner: has a zero byte"),
+        ({"plan_ref": "zero\0byte"}, "Job: plan_ref: has a zero byte"),
         ({"priority": 1 << 40}, "Job: priority: beyond 32 bits"),
         ({"workers": -(1 << 40)}, "Job: workers: beyond 32 bits"),
     ],

@@ -11,6 +11,7 @@ import gevent
 import pytest
 from loads.scheduler import core, tables
 from loads.scheduler.cluster import JobReceived
+from loads.scheduler.projects import Projects, StoredPlan
 from loads.scheduler.reader import Reader
 from loads.scheduler.service import Service
 from loads.scheduler.store import EpochLost, Store
@@ -73,8 +74,8 @@ class Rig:
             return [row.reason for row in connection.execute(select(tables.dead_letters))]
 
 
-def job(ident: str = "r1", plan: Any = PLAN) -> str:
-    return codec.encode(Job(id=ident, plan=plan), JOBS, 1)
+def job(ident: str = "r1", plan: Any = PLAN, **more: Any) -> str:
+    return codec.encode(Job(id=ident, plan=plan, **more), JOBS, 1)
 
 
 def report(sequence: int, *claims: ClaimReport, slots: int = 1) -> str:
@@ -284,6 +285,78 @@ def test_a_run_is_deleted_once_it_is_over(url: str) -> None:
     rig.turn()
     rig.turn()
     assert Reader(url).run_view("r1") is None and rig.store.orders() == []
+
+
+def stored(rig: Rig, *projects: str, **files: str) -> None:
+    for project in projects:
+        Projects(rig.store.engine).store(project, [StoredPlan(project, "plan", PLAN, files)], "ann")
+
+
+@pytest.mark.parametrize("reference", ["shop/plan", "plan"])
+def test_a_job_may_name_a_stored_plan(url: str, reference: str) -> None:
+    rig = Rig(url)
+    stored(rig, "shop", users="1" * 64, items="2" * 64)
+    receipt = rig.arrive(JOBS, job(plan={}, plan_ref=reference, env={"A": "1"}, files={"items": "3" * 64}))
+    rig.turn()
+    run = rig.service.cluster.runs["r1"]
+    assert receipt in rig.broker.acked and rig.dead() == []
+    assert (run.state, run.project, run.plan_name, run.document) == ("waiting", "shop", "plan", PLAN)
+    assert (run.env, run.files) == ({"A": "1"}, {"users": "1" * 64, "items": "3" * 64})
+    rig.store.free_epoch(1)
+    again = Rig(url, now=rig.now)
+    assert again.service.cluster.runs["r1"] == run and again.service.cluster.plans["r1"].name == "plan"
+
+
+def test_what_a_job_brings_itself_comes_before_what_it_names(url: str) -> None:
+    rig = Rig(url)
+    stored(rig, "shop")
+    rig.arrive(JOBS, job(plan={**PLAN, "name": "own"}, plan_ref="shop/plan"))
+    rig.arrive(JOBS, job("r2", plan={}, plan_ref="shop/plan", project="mine"))
+    rig.turn()
+    runs = rig.service.cluster.runs
+    assert (runs["r1"].plan_name, runs["r1"].project, runs["r2"].project) == ("own", "", "mine")
+
+
+@pytest.mark.parametrize(
+    ("projects", "reason"),
+    [
+        ((), "plan_ref: no stored plan is called 'plan'; there are: none"),
+        (("bank", "shop"), "plan_ref: 2 stored plans are called 'plan': choose one of bank/plan, shop/plan"),
+    ],
+)
+def test_a_name_that_leads_to_no_plan_is_a_run_that_is_refused(
+    url: str, projects: tuple[str, ...], reason: str
+) -> None:
+    rig = Rig(url)
+    stored(rig, *projects)
+    bad = rig.arrive(JOBS, job(plan={}, plan_ref="plan"))
+    good = rig.arrive(JOBS, job("good"))
+    rig.turn()
+    assert {bad, good} <= set(rig.broker.acked) and rig.dead() == []
+    listed = {run["id"]: run for run in Reader(url).runs()}
+    assert listed["good"]["state"] == "waiting"
+    found = listed["r1"]
+    assert (found["state"], found["outcome"], found["plan"]) == ("finished", "refused", "plan")
+    assert found["reason"] == f"the plan is wrong: {reason}"
+    # It stays one run, though a plan of that name is stored now.
+    stored(rig, "later")
+    again = rig.arrive(JOBS, job(plan={}, plan_ref="later/plan"))
+    rig.turn()
+    assert again in rig.broker.acked and Reader(url).run_view("r1").state == "finished"
+
+
+def test_one_id_in_one_turn_is_one_run_and_one_look(url: str) -> None:
+    rig = Rig(url)
+    stored(rig, "shop")
+    rig.arrive(JOBS, job(plan={}, plan_ref="nothing"))
+    rig.arrive(JOBS, job(plan={}, plan_ref="shop/plan"))
+    rig.service.reader.order("r1", "submit", {"job": {"id": "r1", "plan_ref": "shop/plan"}}, "ann")
+    rig.turn()
+    (run,) = Reader(url).runs()
+    assert run["outcome"] == "refused" and "'nothing'" in run["reason"]
+    rig.service.reader.order("r2", "submit", {"job": {"id": "r2", "plan_ref": "shop/plan"}}, "ann")
+    rig.turn()
+    assert rig.service.cluster.runs["r2"].document == PLAN
 
 
 def test_a_job_submitted_through_the_store_is_one_run_however_often(url: str) -> None:
