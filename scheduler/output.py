@@ -12,6 +12,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -177,20 +178,21 @@ def _thresholds(summary: Summary) -> Table:
     return table
 
 
-def _unfit(summary: Summary) -> list[Text]:
+def _unfit(summary: Summary) -> list[RenderableType]:
     """Which seconds measured the generator, by step where there are several, the longest stretches first."""
-    lines = []
+    lines: list[RenderableType] = []
     for step in summary["steps"]:
         fitness = step.get("fitness")
         if not fitness or not fitness["unfit_seconds"]:
             continue
         name = f"{words.clean(step['name'], 30)}: " if len(summary["steps"]) > 1 else ""
-        lines.append(Text(f"  {name}{fitness['verdict']}", "yellow"))
+        lines.append(Padding(Text(f"{name}{fitness['verdict']}", "yellow"), (0, 0, 0, 2)))
         stretches = sorted(fitness["unfit"], key=lambda one: (one["from"] - one["to"], one["from"]))
         told = sorted(stretches[:_MOST_STRETCHES], key=lambda one: one["from"])
         where = ", ".join(f"{words.clock(one['from'])}-{words.clock(one['to'])}" for one in told)
         further = len(stretches) - len(told)
-        lines.append(Text(f"  at {where}{f' and {further} more, in summary.json' if further > 0 else ''}", "dim"))
+        more = f" and {further} more, in summary.json" if further > 0 else ""
+        lines.append(Padding(Text(f"at {where}{more}", "dim"), (0, 0, 0, 2)))
     return lines
 
 

@@ -144,7 +144,7 @@ def is_the_generators(view: RunView, threshold: Threshold, judged: Judged) -> bo
 def _phrase(reason: str, worst: Second) -> str:
     return {
         "cpu": f"engine at {words.percent(_share(worst.busiest_ns))} CPU",
-        "starved": "engine starved, others had its processor",
+        "starved": "engine starved of CPU by others",
         "lag": f"loop {words.latency(worst.lag_ns / 1e6)} behind",
         "lateness": f"starts {words.latency(worst.lateness_ns / 1e6)} late",
         "dropped_late": "arrivals dropped as late",
