@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from math import ceil
 
@@ -56,10 +57,15 @@ class Histogram:
 
     def record(self, value: int, times: int = 1) -> None:
         """Count a duration in nanoseconds; a negative one (a clock's rounding) counts as 0."""
-        if value < 0:
-            value = 0
-        bucket = bucket_of(value)
-        self.counts[bucket] = self.counts.get(bucket, 0) + times
+        if value < SUB_BUCKETS:
+            bucket = value = max(value, 0)
+        else:
+            octave = value.bit_length() - 7  # As in ``bucket_of``, without the call.
+            bucket = (octave << 6) + (value >> octave)
+            if bucket > TOP_BUCKET:
+                bucket = TOP_BUCKET
+        counts = self.counts
+        counts[bucket] = counts.get(bucket, 0) + times
         if self.count == 0 or value < self.min:
             self.min = value
         if value > self.max:
@@ -68,6 +74,26 @@ class Histogram:
         self.sum += value * times
         if value >> TOP_BITS:
             self.clamped += times
+
+    def record_all(self, values: Iterable[int]) -> None:
+        """``record`` each of some durations, in a fraction of the time: sorted, those of a bucket stand together."""
+        ordered = sorted(values)
+        if not ordered:
+            return
+        if ordered[0] < 0:
+            ordered = [max(value, 0) for value in ordered]
+        counts, done, total = self.counts, 0, len(ordered)
+        while done < total:
+            bucket = bucket_of(ordered[done])
+            upto = total if bucket == TOP_BUCKET else bisect_left(ordered, bucket_bounds(bucket)[1], done)
+            counts[bucket] = counts.get(bucket, 0) + upto - done
+            done = upto
+        if self.count == 0 or ordered[0] < self.min:
+            self.min = ordered[0]
+        self.max = max(self.max, ordered[-1])
+        self.count += total
+        self.sum += sum(ordered)
+        self.clamped += total - bisect_left(ordered, 1 << TOP_BITS)
 
     def merge(self, other: Histogram) -> None:
         """Add another histogram's counts to this one."""

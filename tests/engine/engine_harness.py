@@ -17,6 +17,8 @@ from loads_queue.model.summary import Row, Series, total
 
 SECOND = 1_000_000_000
 FOREVER = 1 << 60
+PATH = os.environ.get("LOADS_ENGINE_PATH", "auto")
+"""The driver of engines of which a test does not say more."""
 
 
 def boottime() -> int:
@@ -80,7 +82,8 @@ def scenario(base_url: str, *actions: dict[str, Any], **more: Any) -> dict[str, 
 class EngineProcess:
     """An engine, and everything that it has said."""
 
-    def __init__(self, name: str = "http") -> None:
+    def __init__(self, name: str = "http", path: str = "") -> None:
+        self.path = path or PATH
         to_engine, self._to = os.pipe()
         self._from, from_engine = os.pipe()
         self.process = subprocess.Popen(
@@ -116,7 +119,7 @@ class EngineProcess:
             "type": "spec", "run": "run-1", "step": "step", "shard": 0, "shards": 1, "attempt": 0, "worker": "worker-1",
             "spec": spec, "load": load, "files": {}, "env": {}, "secrets": {}, "delay_ns": 0, "max_in_flight": 1000,
             "max_lateness_ns": 5 * SECOND, "graceful_stop_ns": 5 * SECOND, "run_max_time_ns": 0,
-            "graceful_ramp_down_ns": 5 * SECOND, "seed": 1, **more,
+            "graceful_ramp_down_ns": 5 * SECOND, "seed": 1, "path": self.path, **more,
         }  # fmt: skip
         self.send(**line)
 

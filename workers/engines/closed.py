@@ -44,16 +44,18 @@ class ClosedUsers:
 
     def __init__(self, world: World, load: ClosedLoad, first: int, heard: int) -> None:
         self._world = world
+        self._permit = world.permit
+        self._gate = world.net.gate
         self._load = load
+        self._pace = load.pace_ns
         self._shard: ClosedShard = load.shard(world.order.shard, world.order.shards)
         self._zero = world.base + world.order.delay_ns
         self._counter = first
         self._held_from = self._covered = self._begun_from = max(heard, self._zero)
         self._stopped = False
         self._active = 0
-        self._version = 0
         self._users: dict[int, User] = {}
-        self._spans: dict[int, tuple[int, tuple[Span, ...]]] = {}
+        self._spans: dict[int, tuple[Span, ...]] = {}
         self._past: deque[_Stretch] = deque()
 
     @property
@@ -70,7 +72,7 @@ class ClosedUsers:
         for number in self._shard.users():
             if number not in self._users:
                 self._users[number] = user = User(self._world, number, self._look)
-                self._look(user)
+                self._look(user, boottime_ns())
 
     def _end(self) -> None:
         if not self._stopped:
@@ -78,16 +80,17 @@ class ClosedUsers:
 
     def _span(self, number: int, now: int) -> Span | None:
         """When a user is, or will next be, active."""
-        known = self._spans.get(number)
-        if known is None or known[0] != self._version:
+        spans = self._spans.get(number)
+        if spans is None:
             zero = self._zero
-            spans = tuple((zero + start, zero + end) for start, end in self._load.active(number))
-            known = self._spans[number] = (self._version, spans)
-        return next((span for span in known[1] if now < span[1]), None)
+            spans = self._spans[number] = tuple((zero + start, zero + end) for start, end in self._load.active(number))
+        for span in spans:
+            if now < span[1]:
+                return span
+        return None
 
-    def _look(self, user: User) -> None:
+    def _look(self, user: User, now: int) -> None:
         """What a user that is not within a turn does next."""
-        now = boottime_ns()
         span = None if self._stopped else self._span(user.number, now)
         if span is None or now < span[0]:
             self._leave(user)
@@ -96,26 +99,26 @@ class ClosedUsers:
             return
         if not user.active:
             self._enter(user, span, now)
-        pace = self._load.pace_ns
-        due = user.free if pace is None else next_due(user.begun, pace, user.free)
-        permit = self._world.permit
+        due = user.free if self._pace is None else next_due(user.begun, self._pace, user.free)
+        permit = self._permit
         if due > now:
             user.wake_at(min(due, span[1]))
         elif now >= permit.until or self._counter >= permit.iterations:
             user.await_permit()
         else:
-            self._begin_turn(user, due)
+            self._begin_turn(user, due, now)
 
-    def _begin_turn(self, user: User, due: int) -> None:
+    def _begin_turn(self, user: User, due: int, now: int) -> None:
         try:
             row = user.row(self._counter)
         except Exhausted:
             self._world.exhausted()
-            self._look(user)
+            self._look(user, now)
             return
         self._counter += 1
-        self._world.ask_for_more()
-        user.take_turn(due, row)
+        if self._permit.hungry(self._counter, self._gate.attempts):
+            self._world.ask_for_more()
+        user.take_turn(due, row, now)
 
     def _enter(self, user: User, span: Span, now: int) -> None:
         user.enter()
@@ -184,7 +187,6 @@ class ClosedUsers:
         self._load = self._load.changed(changes)
         self._shard = self._load.shard(self._world.order.shard, self._world.order.shards)
         self._amend(before)
-        self._version += 1
         self._spans.clear()
         if self._stopped:
             return

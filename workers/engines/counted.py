@@ -107,7 +107,7 @@ class CountedUsers:
         user.begun = user.free = now = boottime_ns()
         self._active += 1
         self._world.recorder.users(self._world.recorder.second_of(now), self._active)
-        self._look(user)
+        self._look(user, now)
 
     def _leave(self, user: User) -> None:
         user.leave()
@@ -127,13 +127,12 @@ class CountedUsers:
         turn = self._begun.get(user.number, self._first)
         return turn if turn < self._limit[user.number] else None
 
-    def _look(self, user: User) -> None:
+    def _look(self, user: User, now: int) -> None:
         """What a user that is not within a turn does next."""
         turn = None if self._stopped else self._next_turn(user, self._cycles[self._cycle])
         if turn is None:
             self._leave(user)
             return
-        now = boottime_ns()
         if resumes := self._paused_until(now):
             user.wake_at(resumes, held=True)
             return
@@ -145,17 +144,17 @@ class CountedUsers:
         elif now >= permit.until or turn >= permit.iterations:
             user.await_permit()
         else:
-            self._begin_turn(user, due, turn)
+            self._begin_turn(user, due, turn, now)
 
-    def _begin_turn(self, user: User, due: int, turn: int) -> None:
+    def _begin_turn(self, user: User, due: int, turn: int, now: int) -> None:
         try:
             row = user.row(self._counter)
         except Exhausted:
             self._world.exhausted()
-            self._look(user)
+            self._look(user, now)
             return
         self._decide(user, turn)
-        user.take_turn(due, row)
+        user.take_turn(due, row, now)
 
     def _decide(self, user: User, turn: int) -> None:
         self._counter += 1

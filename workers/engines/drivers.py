@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
+from .callbacks import Lanes
 from .program import Program
 from .riders import Riders
 from .seat import Seats
@@ -26,7 +27,12 @@ def choose(program: Program, path: str) -> Driver:
         found = _compiled(program, path == "compiled")
         if found is not None:
             return found
-    return greenlets
+    return greenlets if path == "greenlets" else callbacks
+
+
+def callbacks(world: World) -> Seats:
+    """State machines on the loop's callbacks."""
+    return Lanes(world)
 
 
 def greenlets(world: World) -> Seats:

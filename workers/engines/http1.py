@@ -23,6 +23,7 @@ _BAD_VALUE = re.compile(r"[\x00\r\n\ud800-\udfff]")
 _BAD_TARGET = re.compile(r"[\x00-\x20\x7f-\U0010ffff]")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\x00\r\n]*)?\r?")
 _CACHED_HEADS = 256
+_PLAIN_BODY = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,19 @@ class Head:
     keep_alive: bool
     coding: str
     cookies: tuple[str, ...]
+
+    @property
+    def ordinary(self) -> bool:
+        """It says nothing but how long its body is."""
+        return not (
+            self.status < 200
+            or self.status in (204, 304)
+            or self.chunked
+            or self.coding
+            or self.cookies
+            or not self.keep_alive
+            or self.get("location") is not None
+        )
 
     def get(self, name: str) -> str | None:
         """The values of a header, joined by commas, or None where it is absent; the name in lower case."""
@@ -83,6 +97,12 @@ class HeadParser:
 
     def __init__(self) -> None:
         self._seen: dict[bytes, Head] = {}
+        self.plain: dict[bytes, tuple[int, int]] = {}
+        """The status of ordinary heads that were parsed lately, and how many bytes follow them, blank line included.
+
+        Ordinary is what asks for nothing but that the body is passed over: it has a length and no coding, the
+        connection stays, and it sets no cookie and leads nowhere. (It must not be the answer to a HEAD.)
+        """
 
     def known(self, block: bytes) -> Head | None:
         """The head of a block that was parsed before."""
@@ -93,8 +113,11 @@ class HeadParser:
         head = _parse_head(block)
         if len(self._seen) >= _CACHED_HEADS:
             self._seen.clear()
+            self.plain.clear()
         if len(block) <= 2048:
             self._seen[block] = head
+            if head.length is not None and head.length <= _PLAIN_BODY and head.ordinary:
+                self.plain[block] = (head.status, head.length + 4)
         return head
 
 

@@ -18,6 +18,8 @@ from .clock import BOOTTIME, boottime_ns
 _TFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 _TFD_TIMER_ABSTIME = 1
 _READ = 1
+_LONGEST = 10_000_000
+"""Alarms that set others which are due at once leave the loop's other work its turn."""
 
 
 class Alarm:
@@ -39,6 +41,46 @@ class Alarm:
 
     def __lt__(self, other: Alarm) -> bool:
         return (self.due, self.number) < (other.due, other.number)
+
+
+class Deadline:
+    """A time that moves on and on: one alarm at most, which follows it instead of being set anew each time."""
+
+    __slots__ = ("_on_passed", "_pacer", "alarm", "at")
+
+    def __init__(self, pacer: Pacer, on_passed: Callable[[], object]) -> None:
+        self._pacer = pacer
+        self._on_passed = on_passed
+        self.alarm: Alarm | None = None
+        self.at = 0
+        """0: there is none. It may be taken away by this alone, and be put off, where the alarm rings before it."""
+
+    def set(self, at: int) -> None:
+        """Have ``on_passed`` called at a time, in place of any before; an alarm that rings too early stays."""
+        self.at = at
+        alarm = self.alarm
+        if alarm is None:
+            self.alarm = self._pacer.at(at, self._ring)
+        elif alarm.due > at:
+            alarm.cancel()
+            self.alarm = self._pacer.at(at, self._ring)
+
+    def close(self) -> None:
+        """Give the alarm back."""
+        self.at = 0
+        if self.alarm is not None:
+            self.alarm.cancel()
+            self.alarm = None
+
+    def _ring(self) -> None:
+        self.alarm = None
+        if not self.at:
+            return
+        if boottime_ns() < self.at:
+            self.alarm = self._pacer.at(self.at, self._ring)
+            return
+        self.at = 0
+        self._on_passed()
 
 
 class Pacer:
@@ -89,7 +131,8 @@ class Pacer:
     def _fire(self) -> None:
         self._armed = None
         now = boottime_ns()
-        while self._heap and (self._heap[0].due <= now or self._heap[0].callback is None):
+        longest = now + _LONGEST
+        while self._heap and now < longest and (self._heap[0].due <= now or self._heap[0].callback is None):
             alarm = heapq.heappop(self._heap)
             if alarm.callback is None:
                 self._dead = max(0, self._dead - 1)

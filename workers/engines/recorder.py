@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from loads_queue.model.histogram import Histogram
 from loads_queue.model.summary import OTHER, Row, Series
 
 from .exchange import Exchange
@@ -27,7 +29,7 @@ agent lets it run without a word from the scheduler, and then has to amend every
 class LiveRow:
     """A row and how many of its iterations and requests are under way."""
 
-    __slots__ = ("dirty", "open", "row", "wire")
+    __slots__ = ("_later", "dirty", "lateness", "open", "responses", "row", "services", "wire")
 
     def __init__(self, row: Row) -> None:
         self.row = row
@@ -35,16 +37,37 @@ class LiveRow:
         self.dirty = True
         self.wire: dict[str, Any] = {}
         """As it was last told; it is as it is now where the row is not dirty."""
+        self._later: list[tuple[list[int], tuple[Histogram, ...]]] = []
+        self.lateness = self.later(row.lateness)
+        self.responses = self.later(row.iteration_response)
+        self.services = self.later(row.iteration_service)
+
+    def later(self, *histograms: Histogram) -> list[int]:
+        """A list whose values go into each of some histograms of the row, together, when it is told."""
+        values: list[int] = []
+        self._later.append((values, histograms))
+        return values
+
+    def fold(self) -> None:
+        """Put what waits in lists into its histograms."""
+        for values, histograms in self._later:
+            if values:
+                values.sort()
+                for histogram in histograms:
+                    histogram.record_all(values)
+                values.clear()
 
 
-class _LiveSeries:
-    """A series of one row."""
+class LiveSeries:
+    """A series of one row, and lists for times of requests that went well and were answered in one piece."""
 
-    __slots__ = ("live", "series")
+    __slots__ = ("live", "responses", "series", "services")
 
     def __init__(self, live: LiveRow, series: Series) -> None:
         self.live = live
         self.series = series
+        self.responses = live.later(series.response_ok)
+        self.services = live.later(series.service, series.first_byte)
 
 
 class Turn:
@@ -70,14 +93,31 @@ class Recorder:
         """Requests that stand in rows: sent, or ended without."""
         self.dropped = 0
         self.in_flight = 0
+        self.sources: list[Callable[[int], None]] = []
+        """Called with the first second that is kept, whenever rows are looked at: what was counted elsewhere since the
+        last time is to be brought here by ``absorb_row`` and ``absorb_series``."""
         self._floor = 0
         self._rows: dict[int, LiveRow] = {}
-        self._series: dict[tuple[int, str], _LiveSeries] = {}
+        self._series: dict[tuple[int, str], LiveSeries] = {}
         self._names: set[str] = set()
         self._errors: set[str] = set()
         self._checks: set[str] = set()
         self._archive: dict[int, bytes] = {}
         """By second, rows in which nothing is under way any more, packed."""
+        self._present: LiveRow | None = None
+        """The row that was asked for last by a time, which lay from ``since`` on and before ``until``."""
+        self._since = self._until = 0
+
+    def _live_at(self, at: int) -> LiveRow:
+        """``live`` of the second that a time lies in."""
+        live = self._present
+        if live is None or not self._since <= at < self._until:
+            second = self.second_of(at)
+            self._present = live = self.live(second)
+            self._since = self.base + live.row.second * SECOND
+            self._until = self._since + SECOND
+        live.dirty = True
+        return live
 
     def second_of(self, at: int) -> int:
         """The second of the schedule that a time lies in; what came before it counts as its first."""
@@ -103,12 +143,16 @@ class Recorder:
 
     def start(self, key: int, due: int, now: int) -> Turn:
         """An iteration begins; it is counted in the second of ``key`` (its due time, or its start for users)."""
-        live = self.live(self.second_of(key))
+        live = self._live_at(key)
+        row = live.row
         live.open += 1
-        live.row.started += 1
-        live.row.in_flight += 1
-        live.row.lateness.record(now - due)
-        self.live(self.second_of(now)).row.began += 1
+        row.started += 1
+        row.in_flight += 1
+        live.lateness.append(now - due)
+        if key == now:
+            row.began += 1
+        else:
+            self._live_at(now).row.began += 1
         self.started += 1
         self.in_flight += 1
         return Turn(live, due, now)
@@ -128,9 +172,9 @@ class Recorder:
             row.ok += 1
         else:
             row.failed += 1
-        self.live(self.second_of(now)).row.completed += 1
-        row.iteration_response.record(now - turn.due)
-        row.iteration_service.record((turn.last_ended or now) - (turn.first_sent or turn.started))
+        self._live_at(now).row.completed += 1
+        live.responses.append(now - turn.due)
+        live.services.append((turn.last_ended or now) - (turn.first_sent or turn.started))
 
     def drop(self, column: str, due: int, count: int = 1) -> None:
         """Arrivals that were not started: ``dropped_in_flight``, ``dropped_late``, ``dropped_resource``, ``missed``."""
@@ -138,12 +182,18 @@ class Recorder:
         setattr(row, column, getattr(row, column) + count)
         self.dropped += count
 
+    def gather(self) -> None:
+        """Have everything that was counted stand in the rows."""
+        for bring in self.sources:
+            bring(self._floor)
+
     def replan(self, second: int, excess: int) -> None:
         """So many arrivals more (or fewer) were decided about in a second than a change heard of late has planned.
 
         What was passed over for want of a permit was not to be started after all; of the rest as many as were started
         are surplus. Fewer are missed, unless an earlier change had made them surplus.
         """
+        self.gather()
         row = self.live(second).row
         if excess > 0:
             spared = min(excess, row.missed)
@@ -168,6 +218,7 @@ class Recorder:
 
     def vitals(self, second: int, lag_ns: int, cpu_ns: int, wanted_ns: int) -> None:
         """How the engine did in a second, where there is a row of it to stand in; the worst that was told counts."""
+        self.gather()
         live = self._rows.get(second)
         if live is None:
             return
@@ -200,7 +251,7 @@ class Recorder:
     def unsend(self, x: Exchange) -> None:
         """Not one byte was written after all: the request will be counted where it ends."""
         found = x.series
-        assert isinstance(found, _LiveSeries), "only what was sent is taken back"
+        assert isinstance(found, LiveSeries), "only what was sent is taken back"
         found.live.open -= 1
         found.live.dirty = True
         found.series.attempted -= 1
@@ -232,9 +283,9 @@ class Recorder:
         """A request was cut off by the end of its run."""
         self._closed_series(x).series.interrupted += 1
 
-    def _closed_series(self, x: Exchange) -> _LiveSeries:
+    def _closed_series(self, x: Exchange) -> LiveSeries:
         found = x.series
-        if isinstance(found, _LiveSeries):
+        if isinstance(found, LiveSeries):
             found.live.dirty = True
             found.live.open -= 1
             found.series.in_flight -= 1
@@ -254,24 +305,83 @@ class Recorder:
         x.series = None
         return found
 
-    def _open_series(self, x: Exchange, at: int) -> _LiveSeries:
-        self.attempted += 1
+    def series_at(self, name: str, at: int) -> tuple[LiveSeries, int]:
+        """Where a request of a name that is sent at a time counts, and up to when that holds for others."""
         second = self.second_of(at)
-        found = self._series.get((second, x.name))
+        return self._series_of(name, second), self.base + (second + 1) * SECOND
+
+    def went(self, found: LiveSeries) -> None:
+        """A request was sent that counts in a series; it is told apart by nothing until it is over."""
+        live, series = found.live, found.series
+        self.attempted += 1
+        live.open += 1
+        live.dirty = True
+        series.attempted += 1
+        series.in_flight += 1
+
+    def answered(self, found: LiveSeries, status: int, bytes_in: int, bytes_out: int) -> None:
+        """One of those was answered in one piece, and is ok: its times go into the lists of ``found``."""
+        live, series = found.live, found.series
+        live.open -= 1
+        live.dirty = True
+        series.in_flight -= 1
+        series.ok += 1
+        series.answered += 1
+        statuses = series.statuses
+        statuses[status] = statuses.get(status, 0) + 1
+        series.bytes_in += bytes_in
+        series.bytes_out += bytes_out
+
+    def checked(self, found: LiveSeries, checks: list[tuple[str, bool]]) -> None:
+        """What was looked at in an answer, and whether it was right."""
+        self._take_checks(found.series, checks)
+
+    def _open_series(self, x: Exchange, at: int) -> LiveSeries:
+        self.attempted += 1
+        found = self._series_of(x.name, self.second_of(at))
+        found.live.dirty = True
+        return found
+
+    def _series_of(self, called: str, second: int) -> LiveSeries:
+        found = self._series.get((second, called))
         if found is None:
-            name = x.name
+            name = called
             if name not in self._names:
                 if len(self._names) >= MOST_SERIES:
                     name = OTHER
                 else:
                     self._names.add(name)
             live = self.live(second)
-            found = _LiveSeries(live, live.row.series.setdefault(name, Series()))
-            self._series[second, x.name] = found
-        found.live.dirty = True
+            found = LiveSeries(live, live.row.series.setdefault(name, Series()))
+            self._series[second, called] = found
         return found
 
-    def _take_checks(self, series: Series, checks: list[tuple[str, bool]]) -> None:
+    def absorb_row(self, second: int, counts: Mapping[str, int], histograms: Mapping[str, Histogram]) -> None:
+        """Iterations that were counted elsewhere: by how much a row's columns change, and ``open``, those under way."""
+        live = self.live(second)
+        _absorb(live, live.row, counts, histograms)
+
+    def absorb_series(
+        self,
+        second: int,
+        name: str,
+        counts: Mapping[str, int],
+        histograms: Mapping[str, Histogram],
+        told: Mapping[str, list[tuple[Any, int]]],
+    ) -> None:
+        """Requests counted elsewhere; ``told`` has statuses, errors and checks (passed, failed) with counts."""
+        found = self._series_of(name, second)
+        series = found.series
+        _absorb(found.live, series, counts, histograms)
+        for status, count in told.get("statuses", ()):
+            series.statuses[status] = series.statuses.get(status, 0) + count
+        for error, count in told.get("errors", ()):
+            _count(series.errors, self._errors, error, MOST_ERRORS, count)
+        for passed in (True, False):
+            for check, count in told.get("passed" if passed else "failed", ()):
+                self._take_checks(series, [(check, passed)], count)
+
+    def _take_checks(self, series: Series, checks: list[tuple[str, bool]], times: int = 1) -> None:
         for name, passed in checks:
             counts = series.checks.get(name)
             if counts is None:
@@ -281,7 +391,7 @@ class Recorder:
                     else:
                         self._checks.add(name)
                 counts = series.checks.setdefault(name, [0, 0])
-            counts[0 if passed else 1] += 1
+            counts[0 if passed else 1] += times
 
     def take(self, settled: int) -> list[dict[str, Any]]:
         """The rows that have changed since the last call, by second.
@@ -289,11 +399,13 @@ class Recorder:
         Rows of seconds below ``settled``, in which nothing can begin any more, are packed once nothing of them is under
         way, and forgotten later.
         """
+        self.gather()
         self._floor = max(self._floor, settled)
         out = []
         for second in sorted(self._rows):
             live = self._rows[second]
             if live.dirty:
+                live.fold()
                 live.wire = live.row.to_wire()
                 live.dirty = False
                 out.append(live.wire)
@@ -305,6 +417,8 @@ class Recorder:
 
     def _pack(self, second: int) -> None:
         live = self._rows.pop(second)
+        if live is self._present:
+            self._present = None
         self._archive[second] = zlib.compress(json.dumps(live.wire).encode(), 1)
         for name in live.row.series:
             self._series.pop((second, name), None)
@@ -327,10 +441,21 @@ def _take_phases(series: Series, x: Exchange) -> None:
         series.dns.record(x.dns_ns)
 
 
-def _count(counts: dict[str, int], known: set[str], name: str, most: int) -> None:
+def _absorb(live: LiveRow, into: Row | Series, counts: Mapping[str, int], histograms: Mapping[str, Histogram]) -> None:
+    live.dirty = True
+    for column, count in counts.items():
+        if column == "open":
+            live.open += count
+        else:
+            setattr(into, column, getattr(into, column) + count)
+    for column, histogram in histograms.items():
+        getattr(into, column).merge(histogram)
+
+
+def _count(counts: dict[str, int], known: set[str], name: str, most: int, times: int = 1) -> None:
     if name not in known:
         if len(known) >= most:
             name = OTHER
         else:
             known.add(name)
-    counts[name] = counts.get(name, 0) + 1
+    counts[name] = counts.get(name, 0) + times

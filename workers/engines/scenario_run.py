@@ -33,6 +33,7 @@ class Scenario:
         self.redirects = spec.redirects
         """How many may be followed in a row."""
         self.cookies = spec.cookies
+        self.connections = spec.connections
         self.program = Program(spec)
         self._wall_s = wall_s
         """Unix time in seconds, which cookies expire by."""
@@ -107,7 +108,7 @@ class Walk:
     def step(self) -> Effect | None:
         """What is to be done next, now that the last effect was carried out; None: the iteration is over."""
         if self._x is not None:
-            hop = self._follow(self._x)
+            hop = self.took(self._x)
             if hop is not None:
                 return hop
         visit = self.visit
@@ -161,8 +162,13 @@ class Walk:
         x.closing = outgoing.closing
         x.wire = self._scenario.wire(outgoing, self.jar)
 
-    def _follow(self, x: Exchange) -> Exchange | None:
-        """What became of an exchange: the next hop, or None where it was the last one and is settled."""
+    @property
+    def pending(self) -> Exchange | None:
+        """The exchange whose fate is still to be taken in."""
+        return self._x
+
+    def took(self, x: Exchange) -> Exchange | None:
+        """Take in what became of an exchange: the hop that follows it, or None where it was the last one."""
         op, outgoing = self._send, self._outgoing
         assert op is not None and self.visit is not None, "an exchange comes from a request"
         if outgoing is not None:

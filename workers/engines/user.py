@@ -20,7 +20,7 @@ from .errors import Interrupted, RequestError, TimedOut
 from .exchange import Exchange
 from .guard import Guard
 from .http1 import HeadParser, Limits, ResponseReader
-from .pacer import Alarm, Pacer
+from .pacer import Deadline, Pacer
 from .permit import Permit
 from .recorder import Recorder, Turn
 from .resolve import Resolver
@@ -84,7 +84,7 @@ class User:
     """A user's connections, deadline and greenlet."""
 
     __slots__ = (
-        "_alarm", "_connection", "_connector", "_deadline", "_net", "_reader", "_recorder", "_switch", "_throw",
+        "_connection", "_connector", "_deadline", "_net", "_reader", "_recorder", "_switch", "_throw",
         "_walk", "pool",
     )  # fmt: skip
 
@@ -93,8 +93,7 @@ class User:
         self._recorder = recorder
         self._reader = ResponseReader(net.heads, net.limits)
         self._connector = Connector(net)
-        self._alarm: Alarm | None = None
-        self._deadline = 0
+        self._deadline = Deadline(net.pacer, self._time_out)
         self._connection: Connection | None = None
         self._walk: Walk | None = None
         self._switch: Callable[..., object] = _nobody
@@ -152,9 +151,7 @@ class User:
 
     def release(self) -> None:
         """Give back what is not pooled."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        self._deadline.close()
         self._connector.release()
 
     def _perform(self, x: Exchange) -> None:
@@ -165,7 +162,7 @@ class User:
         if x.error is not None:
             x.ended = now
             return
-        self._set_deadline(now + x.timeout_ns)
+        self._deadline.set(now + x.timeout_ns)
         try:
             self._exchange(x)
         except RequestError as error:
@@ -176,7 +173,7 @@ class User:
             self._recorder.interrupt(x)
             raise
         finally:
-            self._deadline = 0
+            self._deadline.at = 0
 
     def _pass(self, gate: Gate) -> int:
         """Wait until the permit covers one more request; gives the time."""
@@ -250,11 +247,11 @@ class User:
     def _await_permit(self) -> None:
         """Connecting, or a pause of the whole process, has outlived the permit: the request's time stands still."""
         gate = self._net.gate
-        deadline, self._deadline = self._deadline, 0
+        deadline, self._deadline.at = self._deadline.at, 0
         stopped = boottime_ns()
         while boottime_ns() >= gate.permit.until:
             self._await_gate(gate)
-        self._set_deadline(deadline + boottime_ns() - stopped)
+        self._deadline.set(deadline + boottime_ns() - stopped)
 
     def _broken(self, x: Exchange) -> None:
         """A request ended without a proper response: its connection is never used again."""
@@ -267,24 +264,7 @@ class User:
             self._connection.close()
             self._connection = None
 
-    def _set_deadline(self, deadline: int) -> None:
-        """Arm the alarm only where it would ring too late: a user's requests share one, which follows them."""
-        self._deadline = deadline
-        alarm = self._alarm
-        if alarm is None:
-            self._alarm = self._net.pacer.at(deadline, self._on_deadline)
-        elif alarm.due > deadline:
-            alarm.cancel()
-            self._alarm = self._net.pacer.at(deadline, self._on_deadline)
-
-    def _on_deadline(self) -> None:
-        self._alarm = None
-        if not self._deadline:
-            return
-        if boottime_ns() < self._deadline:
-            self._alarm = self._net.pacer.at(self._deadline, self._on_deadline)
-            return
-        self._deadline = 0
+    def _time_out(self) -> None:
         self._throw(TimedOut(f"timeout: {PHASES[self._connector.phase]}"))
 
 

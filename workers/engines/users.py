@@ -18,6 +18,7 @@ from .variables import ANYBODY, Visit
 from .world import World
 
 _SECOND = 1_000_000_000
+_NO_ROW: Mapping[str, Any] = {}
 
 
 class User:
@@ -28,7 +29,7 @@ class User:
         "free", "number", "turns",
     )  # fmt: skip
 
-    def __init__(self, world: World, number: int, look: Callable[[User], None]) -> None:
+    def __init__(self, world: World, number: int, look: Callable[[User, int], None]) -> None:
         self._world = world
         self._look = look
         self._seat: Seat = world.seats.user(self._over)
@@ -88,10 +89,11 @@ class User:
         self._alarm = None
         self._waiter = 0
         self._waiting = False
+        now = boottime_ns()
         if self._held:
             self._held = False
-            self.free = boottime_ns()
-        self._look(self)
+            self.free = now
+        self._look(self, now)
 
     def interrupt(self) -> None:
         """End the turn, if there is one."""
@@ -101,18 +103,20 @@ class User:
     def row(self, counter: int) -> Mapping[str, Any]:
         """The data row for the next turn; raises Exhausted."""
         world = self._world
-        if world.rows is not None and world.rows.per_user:
+        if world.rows is None:
+            return _NO_ROW
+        if world.rows.per_user:
             return world.row(self.number)
         return world.row_of_turn(counter)
 
-    def take_turn(self, due: int, row: Mapping[str, Any]) -> None:
+    def take_turn(self, due: int, row: Mapping[str, Any], now: int) -> None:
         """Begin an iteration; where the generator has no socket left it is dropped, and the user waits a second."""
         seat = self._seat
-        number, self.turns = self.turns, self.turns + 1
+        number = self.turns
+        self.turns = number + 1
         try:
             seat.reserve()
         except (Resource, MemoryError):
-            now = boottime_ns()
             self._world.recorder.drop("dropped_resource", now)
             self.wake_at(now + _SECOND, held=True)
             return
@@ -120,13 +124,12 @@ class User:
         if not self._bare:
             visit = Visit(self._world.fixed, self.number, number, row, dict(seat.kept), self._fresh)
             self._fresh = False
-        now = boottime_ns()
         seat.ride(visit, due, now, now)
 
     def _over(self, seat: Seat) -> None:
-        self.free = boottime_ns()
+        self.free = now = boottime_ns()
         self._world.maybe_over()
-        self._look(self)
+        self._look(self, now)
 
 
 def next_due(anchor: int, pace_ns: int, free: int) -> int:
