@@ -1,6 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer, and this file. Each target does its own set-up, in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix bench bench-scale chaos environment environment-dev services clean
+.PHONY: help demo test check fix bench bench-minute bench-scale chaos environment environment-dev services clean
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 PYTHON_FILES := loads_queue scheduler workers deploy tests bench scripts setup.py
@@ -31,7 +31,11 @@ fix: environment-dev ## mends what `make check` finds and a machine can mend
 	.venv/bin/ruff check --fix $(PYTHON_FILES)
 	.venv/bin/ruff format $(PYTHON_FILES)
 
-bench: environment ## the figures of a minute's run, as a table (ARGS="--for 10s --rate 200" for another)
+bench: environment ## Loads beside wrk, hey, Locust and others; writes docs/performance.md (ARGS="--rounds 3 --only http-1k")
+	@scripts/bench-peers.sh
+	@PATH="$$PATH:/usr/local/sbin:/usr/sbin:/sbin" .venv/bin/python -m bench.compare $(ARGS)
+
+bench-minute: environment ## the figures of a minute's run, as a table (ARGS="--for 10s --rate 200" for another)
 	@.venv/bin/python -m bench.figures $(ARGS)
 
 chaos: environment-dev services ## faults on real clusters (SEEDS=20 BROKER=redis; SIMULATED=10000 for the simulator)
@@ -51,4 +55,4 @@ services: ## the servers that the tests use
 	@scripts/services.sh
 
 clean: ## removes what these targets made, but no results
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

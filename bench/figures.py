@@ -1,4 +1,4 @@
-"""``make bench``: one run of ``loads run`` against the demo target on this machine, and what it shows, as a table.
+"""``make bench-minute``: one run of ``loads run`` against the demo target on this machine, and its figures.
 
 Every figure comes from this run: the summary that it wrote, the target's own counter, and the processes as the
 operating system saw them. The exit code is 1 where a figure misses its bar. Bars are for a machine with nothing else
@@ -26,9 +26,10 @@ from rich.table import Table
 
 from scripts.target import LOADS, demo_target
 
+from .roles import role
+
 PLAN = Path(__file__).resolve().parent / "steady.yaml"
 WIDTH = 110
-ROLES = {"engine_main": "engine", "worker": "agent", "scheduler": "scheduler", "broker": "broker"}
 WARM_S = 10.0
 """Memory is called flat by how much it grows after the first seconds, in which modules and buffers still come in."""
 
@@ -122,7 +123,7 @@ def watch(run: subprocess.Popen[bytes], began: float) -> dict[int, Process]:
             try:
                 with process.oneshot():
                     times = process.cpu_times()
-                    record = seen.setdefault(process.pid, Process(role(process)))
+                    record = seen.setdefault(process.pid, Process(role(process.cmdline())))
                     record.resident.append((time.monotonic() - began, process.memory_info().rss))
                     record.cpu_s = times.user + times.system
             except psutil.NoSuchProcess:
@@ -138,14 +139,6 @@ def processes_of(pid: int) -> list[psutil.Process]:
         return [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
-
-
-def role(process: psutil.Process) -> str:
-    """What a process of the run is, by its command line."""
-    words = process.cmdline()
-    if any(word.endswith(("engine_main", "engine_main.py")) for word in words):
-        return "engine"
-    return next((ROLES[word] for word in words if word in ROLES), "command")
 
 
 def exactness(summary: dict[str, Any], counted: int) -> list[Figure]:

@@ -1,4 +1,4 @@
-"""The figures of ``make bench`` see what they should: a dip, a leak, a request that one of three counts lacks."""
+"""``make bench-minute`` sees what it should: a dip, a leak, a request that one of three counts lacks."""
 
 from __future__ import annotations
 

@@ -1,0 +1,244 @@
+"""``make bench``: Loads beside other load generators, in the same minutes, and docs/performance.md from what it finds.
+
+Traffic goes to an nginx of its own on 127.0.0.1 alone. Everything that it starts is bounded in time and ends with it.
+The exit code is 1 where a bar that was measured now is missed, 2 where nothing could be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from . import measuring, report, scenarios, tables
+from .bars import BARS, judge
+from .children import allow_many_sockets, end_in_order
+from .clients import title
+from .machine import machine, versions
+from .measuring import Bench
+from .nginx import nginx
+from .proc import adopt_orphans
+from .samples import LOADS, DataError, Part, Sample, load, save
+from .scenarios import BY_NAME, PATHS, SCENARIOS, Scenario, about_s, clients_of, order
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "bench" / "results" / "performance.json"
+DOCUMENT = ROOT / "docs" / "performance.md"
+WIDTH = 140
+PROBE_S = 1
+
+
+def main() -> int:
+    """Measure what was asked for, keep it, print it, write the page."""
+    options = _options()
+    end_in_order()
+    console = Console(width=WIDTH, highlight=False)
+    try:
+        if options.source is not None:
+            data = load(options.source)
+            measured: list[str] = []
+        else:
+            data = load(options.data)
+            measured = [scenario.name for scenario in options.only]
+            _measure(options, data, console)
+    except (DataError, RuntimeError) as error:
+        sys.stderr.write(f"loads bench: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("loads bench: interrupted; parts that were whole are kept\n")
+        return 130
+    _write_page(options.document, data)
+    _show(console, data, measured or list(data))
+    console.print(f"wrote {_short(options.document)}")
+    judged = judge(data, [bar for bar in BARS if set(bar.scenarios) & set(measured)])
+    return int(any(each.held is False for each in judged))
+
+
+def _write_page(path: Path, data: dict[str, Part]) -> None:
+    path.write_text(report.document(report.read_template(), data))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description="Loads beside other load generators.")
+    names = ", ".join(BY_NAME)
+    parser.add_argument("--only", type=_scenarios, default=list(SCENARIOS), metavar="NAME,...", help=f"of: {names}")
+    parser.add_argument("--rounds", type=int, help="how often each (default: as the part has it, 5 where it has bars)")
+    parser.add_argument("--window", type=float, default=report.DEFAULT_WINDOW_S, help="seconds of each (default 6)")
+    parser.add_argument("--paths", type=_paths, metavar="NAME,...", help=f"of Loads' engine: {', '.join(PATHS)}")
+    parser.add_argument(
+        "--every-path", action="store_true", help="each path in every part, not in those with bars alone"
+    )
+    parser.add_argument(
+        "--from", dest="source", type=Path, metavar="FILE", help="measure nothing; the page from a file"
+    )
+    parser.add_argument("--data", type=Path, default=DATA, help=f"where the figures are kept ({_short(DATA)})")
+    parser.add_argument("--document", type=Path, default=DOCUMENT, help=f"the page ({_short(DOCUMENT)})")
+    return parser.parse_args()
+
+
+def _scenarios(text: str) -> list[Scenario]:
+    unknown = [name for name in text.split(",") if name not in BY_NAME]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: there are {', '.join(BY_NAME)}")
+    return [scenario for scenario in SCENARIOS if scenario.name in text.split(",")]
+
+
+def _paths(text: str) -> list[str]:
+    unknown = [name for name in text.split(",") if name not in PATHS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: there are {', '.join(PATHS)}")
+    return [path for path in PATHS if path in text.split(",")]
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def _cores() -> tuple[int, int]:
+    """(the server's, the clients'); this process moves off the clients'."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise RuntimeError("two cores are needed: one for nginx, one for the clients")
+    os.sched_setaffinity(0, set(cores[1:-1]) or {cores[0]})
+    return cores[0], cores[-1]
+
+
+def _measure(options: argparse.Namespace, data: dict[str, Part], console: Console) -> None:
+    """Every scenario, each kept as soon as it is whole."""
+    allow_many_sockets()
+    adopt_orphans()
+    server, core = _cores()
+    with _target(server, core, options.window) as bench:
+        paths = available(bench, options.paths or PATHS, console)
+        plan = [
+            (each, clients_of(each, paths, options.every_path), options.rounds or each.rounds) for each in options.only
+        ]
+        total = sum(about_s(scenario, clients, rounds, options.window) for scenario, clients, rounds in plan)
+        console.print(f"{len(plan)} parts, about {max(1, total / 60):.0f} minutes")
+        machine_, versions_ = machine(), versions()
+        for scenario, clients, rounds in plan:
+            measured = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            samples = _rounds(bench, scenario, clients, rounds, console)
+            data[scenario.name] = Part(
+                scenario.name, measured, rounds, options.window, machine_, versions_, tuple(samples)
+            )
+            save(options.data, data)
+            # With each part: an interrupted run leaves a page that fits what is kept.
+            _write_page(options.document, data)
+
+
+@contextmanager
+def _target(server: int, core: int, window_s: float) -> Iterator[Bench]:
+    with tempfile.TemporaryDirectory(prefix="loads-bench-") as scratch:
+        folder = Path(scratch) / "nginx"
+        folder.mkdir()
+        Path(scratch).chmod(0o711)
+        with nginx(server, folder) as served:
+            yield Bench(served, core, window_s, Path(scratch))
+
+
+def available(bench: Bench, paths: Sequence[str], console: Console) -> list[str]:
+    """Which paths Loads' engine has here: a run of a second each, whose summary says which one ran.
+
+    Where a summary names none, there is but one: a greenlet a user.
+    """
+    settings = {"USERS": 1, "SECONDS": PROBE_S + 1, "BODY": "/1k", "TARGET": bench.nginx.url()}
+    found = []
+    for path in paths:
+        try:
+            sample, _ = measuring.run_loads(bench, "saturate", settings, path, lambda _: Sample("", 0))
+        except RuntimeError as error:
+            console.print(f"Loads, {path}: not available: {error}")
+            continue
+        if not sample.path:
+            console.print("Loads' summary names no path of its engine: taken to be a greenlet a user")
+            return ["greenlets"]
+        if sample.path == path:
+            found.append(path)
+        else:
+            console.print(f"Loads, {path}: not available: {sample.path} ran")
+    if not found:
+        raise RuntimeError("Loads made no request in any way")
+    return found
+
+
+def _rounds(bench: Bench, scenario: Scenario, clients: Sequence[str], rounds: int, console: Console) -> list[Sample]:
+    console.rule(f"{scenario.name}: {scenario.title}", align="left")
+    saturation: dict[str, float] = {}
+    if scenario.kind == scenarios.RATES:
+        saturation = {client: _saturation(bench, scenario, client) for client in clients}
+    samples = []
+    for round_ in range(rounds):
+        for client in order(clients, round_):
+            began = time.monotonic()
+            try:
+                sample = _one(bench, scenario, client, round_, saturation)
+            except (RuntimeError, OSError) as error:
+                sample = Sample(client, round_, error=str(error))
+            samples.append(sample)
+            took = time.monotonic() - began
+            console.print(
+                f"  round {round_ + 1}/{rounds}  {title(client):<20}  {_told(sample)}  [{took:.0f} s]", markup=False
+            )
+    # By client as the scenario has them, whatever the order was.
+    return sorted(samples, key=lambda sample: (clients.index(sample.client), sample.round))
+
+
+def _one(bench: Bench, scenario: Scenario, client: str, round_: int, saturation: dict[str, float]) -> Sample:
+    match scenario.kind:
+        case scenarios.LATENESS:
+            return measuring.lateness(bench, scenario, client, round_)
+        case scenarios.RATES:
+            return measuring.rates(bench, scenario, client, round_, saturation[client])
+        case scenarios.IDLE:
+            return measuring.idle(bench, scenario, client, round_)
+        case _:
+            return measuring.measure(bench, scenario, client, round_, bench.window_s)
+
+
+def _saturation(bench: Bench, scenario: Scenario, client: str) -> float:
+    """The rate at which a client is saturated, now."""
+    return measuring.measure(bench, scenario, client, 0, bench.window_s).rate or 0.0
+
+
+def _told(sample: Sample) -> str:
+    """A sample in a line."""
+    if sample.error:
+        return f"not measured: {sample.error}"
+    words = [f"{name} {tables.number(value)}" for name, value in sample.figures.items()]
+    if not words:
+        words = [f"{sample.cpu_per_100k or 0:.2f} CPU-s per 100,000", f"{sample.rate or 0:,.0f}/s"]
+    if sample.failed:
+        words.append(f"{sample.failed:,} FAILED OR INTERRUPTED")
+    if sample.exact is False:
+        words.append(f"COUNTS DIFFER {dict(sample.counts)}")
+    if sample.path and sample.path != sample.client.removeprefix(LOADS):
+        words.append(f"ran {sample.path}")
+    return ", ".join(words)
+
+
+def _show(console: Console, data: dict[str, Part], names: Sequence[str]) -> None:
+    parts = [data[name] for name in names if name in data]
+    shown = [tables.part_table(part) for part in parts]
+    if "http-1k" in names and "http-1k" in data:
+        shown.append(tables.besides_table(data["http-1k"]))
+    shown.append(tables.bars_table(judge(data)))
+    for table in shown:
+        printed = RichTable(title=table.title, title_justify="left")
+        for column in table.columns:
+            printed.add_column(column)
+        for row in table.rows:
+            printed.add_row(*(cell.replace("**", "") for cell in row))
+        console.print(printed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

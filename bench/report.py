@@ -1,0 +1,120 @@
+"""docs/performance.md from what was measured, and the same on the terminal. Pure: data in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from string import Template
+
+from . import tables
+from .bars import Judged, judge
+from .samples import LOADS, Data, Part, cpu, ratios
+from .scenarios import IDLE, LATENESS, PATHS, RATES, SATURATED, SCENARIOS, WARM_S, about_s, clients_of
+
+TEMPLATE = Path(__file__).resolve().parent / "performance.md.in"
+NOT_MEASURED = "Not measured yet."
+QUIET = 0.3
+"""Cores that other things may use, the bench itself with them."""
+
+
+def document(template: str, data: Data) -> str:
+    """The whole page."""
+    judged = judge(data)
+    parts = [data[scenario.name] for scenario in SCENARIOS if scenario.name in data]
+    newest = tables.newest(data)
+    return Template(template).substitute(
+        summary=summary(data),
+        warm=f"{WARM_S:g}",
+        window=windows(parts),
+        minutes=f"{minutes(data):.0f}",
+        paths=paths_sentence(data),
+        held=held_sentence(judged),
+        bars=tables.bars_table(judged).markdown(),
+        saturated=_kind(data, SATURATED),
+        besides=tables.besides_table(data["http-1k"]).markdown() if "http-1k" in data else NOT_MEASURED,
+        lateness=_kind(data, LATENESS),
+        rates=_kind(data, RATES),
+        memory=_kind(data, IDLE),
+        machine=tables.machine_table(newest).markdown() if newest else NOT_MEASURED,
+        parts="\n\n".join([tables.parts_table(data).markdown(), *cautions(parts)]),
+    )
+
+
+def _kind(data: Data, kind: str) -> str:
+    found = [tables.part_table(data[each.name]) for each in SCENARIOS if each.kind == kind and each.name in data]
+    if len(found) == 1:
+        return found[0].markdown()
+    return "\n\n".join(f"**{table.title}**\n\n{table.markdown()}" for table in found) or NOT_MEASURED
+
+
+def measured_paths(data: Data) -> list[str]:
+    """Those of the engine that any part has, the cheapest first."""
+    seen = {path for part in data.values() for path in part.paths() if part.of(LOADS + path)}
+    return [path for path in PATHS if path in seen]
+
+
+def summary(data: Data) -> str:
+    """The best path against wrk and Locust, in half a sentence."""
+    part = data.get("http-1k")
+    paths = [path for path in measured_paths(data) if part and part.of(LOADS + path)]
+    if not paths:
+        return "not measured yet"
+    wrk = ratios(part, LOADS + paths[0], "wrk", cpu)
+    locust = ratios(part, "locust", LOADS + paths[0], cpu)
+    return (
+        f"the `{paths[0]}` path takes {tables.shown(wrk)} times wrk's CPU for a request, "
+        f"and Locust FastHttpUser takes {tables.shown(locust)} times as much as it"
+    )
+
+
+def paths_sentence(data: Data) -> str:
+    """Which paths this installation had."""
+    paths = measured_paths(data)
+    missing = [path for path in PATHS if path not in paths]
+    return f"Not available where this was measured: {', '.join(missing)}." if missing else "All of them were measured."
+
+
+def held_sentence(judged: Sequence[Judged]) -> str:
+    """How many are held."""
+    held = sum(each.held is True for each in judged)
+    missed = sum(each.held is False for each in judged)
+    rest = sum(each.held is None for each in judged)
+    return f"{held} held, {missed} missed, {rest} not measured. The median is what is compared."
+
+
+def windows(parts: Iterable[Part]) -> str:
+    """The lengths of the windows that were used."""
+    found = sorted({part.window_s for part in parts})
+    return " or ".join(f"{seconds:g}" for seconds in found) or NOT_MEASURED
+
+
+def minutes(data: Data) -> float:
+    """How long a run with the default settings takes, about, with the paths that there are."""
+    paths = measured_paths(data) or list(PATHS)
+    total = sum(about_s(each, clients_of(each, paths), each.rounds, DEFAULT_WINDOW_S) for each in SCENARIOS)
+    return max(1.0, total / 60)
+
+
+def cautions(parts: Sequence[Part]) -> list[str]:
+    """What a reader should know: parts of several machines, or of one that had other things to do."""
+    found = []
+    kinds = {(tuple(sorted(part.machine.items())), tuple(sorted(part.versions.items()))) for part in parts}
+    if len(kinds) > 1:
+        found.append(
+            "These parts were not all measured on the same machine with the same versions; the newest one's are shown."
+        )
+    disturbed = [part.scenario for part in parts if tables.others(part) > QUIET]
+    if disturbed:
+        found.append(
+            f"**The machine was not quiet** (more than {QUIET:g} cores were used by other things): measure again what "
+            f"{', '.join(disturbed)} shows. Lateness and rates suffer most, ratios least."
+        )
+    return found
+
+
+DEFAULT_WINDOW_S = 6.0
+
+
+def read_template() -> str:
+    """The page without figures."""
+    return TEMPLATE.read_text()

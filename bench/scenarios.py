@@ -1,0 +1,86 @@
+"""What is measured, as a table: which clients, against what, how often. Nothing here runs anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .samples import LOADS
+
+PATHS = ("compiled", "callbacks", "greenlets")
+"""How Loads' engine can make requests, the cheapest first; LOADS_ENGINE_PATH forces one."""
+BEST, EACH = "best path of Loads", "each path of Loads"
+SATURATED, LATENESS, RATES, IDLE = "saturated", "lateness", "rates", "idle"
+LATENESS_RATES = (2_000, 10_000)
+SHARES = (20, 40, 60, 80)
+"""In percent of the rate at saturation."""
+FEW, MANY = 50, 2_050
+"""Idle users, before and after."""
+LATENESS_S, RATES_S, IDLE_S = 7, 6, 6
+"""How long each stage of those plans is."""
+WARM_S = 2.0
+_STARTS_S = {"wrk": 0.5, "h2load": 0.5, "hey": 0.5, "locust": 2.5, "molotov": 2.0, LOADS: 7.0}
+"""What a client takes besides its load, about; for the estimate of how long all takes, and for nothing else."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One comparison."""
+
+    name: str
+    title: str
+    kind: str
+    clients: tuple[str, ...]
+    rounds: int
+    body: str = "/1k"
+    tls: bool = False
+    connections: int = 50
+
+
+SCENARIOS = (
+    Scenario(
+        "http-1k", "HTTP, 1 KB, 50 connections", SATURATED, ("wrk", "h2load", EACH, "hey", "locust", "molotov"), 5
+    ),
+    Scenario("https-1k", "TLS, 1 KB, 50 connections", SATURATED, ("wrk", BEST, "hey", "locust"), 5, tls=True),
+    Scenario("http-1k-1000", "HTTP, 1 KB, 1,000 connections", SATURATED, ("wrk", BEST), 5, connections=1_000),
+    Scenario("http-100k", "HTTP, 100 KB, 50 connections", SATURATED, ("wrk", BEST, "hey", "locust"), 3, "/100k"),
+    Scenario("https-100k", "TLS, 100 KB, 50 connections", SATURATED, ("wrk", BEST, "hey"), 3, "/100k", True),
+    Scenario("lateness", "Lateness, HTTP", LATENESS, (EACH,), 5),
+    Scenario("lateness-tls", "Lateness, TLS", LATENESS, (BEST,), 3, tls=True),
+    Scenario("rates", "Planned and achieved rates", RATES, (BEST,), 3),
+    Scenario("memory", "Memory of idle users", IDLE, (EACH,), 1),
+)
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+
+
+def clients_of(scenario: Scenario, paths: Sequence[str], every_path: bool = False) -> list[str]:
+    """The clients by name, for the paths that there are; ``every_path`` takes all of them where one would do."""
+    found: list[str] = []
+    for client in scenario.clients:
+        if client == EACH or (client == BEST and every_path):
+            found += [LOADS + path for path in paths]
+        elif client == BEST:
+            found += [LOADS + path for path in paths[:1]]
+        else:
+            found.append(client)
+    return found
+
+
+def order(clients: Sequence[str], round_: int) -> list[str]:
+    """Who comes after whom in a round: each round begins with another one, so that none always follows the same."""
+    if round_ % 2:
+        clients = clients[::-1]
+    begin = round_ // 2 % len(clients) if clients else 0
+    return [*clients[begin:], *clients[:begin]]
+
+
+def about_s(scenario: Scenario, clients: Sequence[str], rounds: int, window_s: float) -> float:
+    """How long a scenario takes, about."""
+    stages = {
+        SATURATED: WARM_S + window_s,
+        LATENESS: float(LATENESS_S * len(LATENESS_RATES)),
+        RATES: float(RATES_S * len(SHARES)),
+        IDLE: 2.0 * IDLE_S,
+    }
+    starts = [_STARTS_S.get(LOADS if client.startswith(LOADS) else client, 1.0) for client in clients]
+    return rounds * sum(stages[scenario.kind] + start for start in starts)
