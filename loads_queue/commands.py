@@ -7,6 +7,9 @@ from pathlib import Path
 
 import click
 
+CORE = "loads.workers.engines._core"
+"""The extension module that the HTTP engine is faster with."""
+
 
 @click.command()
 @click.option(
@@ -43,10 +46,11 @@ def broker(listen: str, data: Path | None, listen_fd: int | None, parent_fd: int
 
 @click.command()
 def version() -> None:
-    """Show the versions of Loads and of what it runs on."""
+    """Show the versions of Loads and of what it runs on, and whether the HTTP engine has its compiled core."""
     import platform
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as version_of
+    from importlib.util import find_spec
 
     click.echo(f"loads {version_of('loads-cluster')}")
     click.echo(f"python {platform.python_version()} ({platform.python_implementation()})")
@@ -55,4 +59,6 @@ def version() -> None:
             click.echo(f"{name} {version_of(name)}")
         except PackageNotFoundError:
             click.echo(f"{name} is not installed")
+    core = "is there" if find_spec(CORE) is not None else "was not built: the engine runs in Python alone"
+    click.echo(f"compiled core {core}")
     click.echo(f"platform {platform.platform()}")
