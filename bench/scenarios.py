@@ -16,10 +16,10 @@ SHARES = (20, 40, 60, 80)
 """In percent of the rate at saturation."""
 FEW, MANY = 50, 2_050
 """Idle users, before and after."""
-LATENESS_S, RATES_S, IDLE_S = 7, 6, 6
+LATENESS_S, RATES_S, IDLE_S = 5, 5, 6
 """How long each stage of those plans is."""
 WARM_S = 2.0
-_STARTS_S = {"wrk": 0.5, "h2load": 0.5, "hey": 0.5, "locust": 2.5, "molotov": 2.0, LOADS: 7.0}
+_STARTS_S = {"wrk": 0.5, "h2load": 0.5, "hey": 0.5, "locust": 2.5, "molotov": 2.0, LOADS: 6.0}
 """What a client takes besides its load, about; for the estimate of how long all takes, and for nothing else."""
 
 
@@ -44,10 +44,10 @@ SCENARIOS = (
     Scenario("https-1k", "TLS, 1 KB, 50 connections", SATURATED, ("wrk", BEST, "hey", "locust"), 5, tls=True),
     Scenario("http-1k-1000", "HTTP, 1 KB, 1,000 connections", SATURATED, ("wrk", BEST), 5, connections=1_000),
     Scenario("http-100k", "HTTP, 100 KB, 50 connections", SATURATED, ("wrk", BEST, "hey", "locust"), 3, "/100k"),
-    Scenario("https-100k", "TLS, 100 KB, 50 connections", SATURATED, ("wrk", BEST, "hey"), 3, "/100k", True),
+    Scenario("https-100k", "TLS, 100 KB, 50 connections", SATURATED, ("wrk", BEST, "hey"), 2, "/100k", True),
     Scenario("lateness", "Lateness, HTTP", LATENESS, (EACH,), 5),
-    Scenario("lateness-tls", "Lateness, TLS", LATENESS, (BEST,), 3, tls=True),
-    Scenario("rates", "Planned and achieved rates", RATES, (BEST,), 3),
+    Scenario("lateness-tls", "Lateness, TLS", LATENESS, (BEST,), 2, tls=True),
+    Scenario("rates", "Planned and achieved rates", RATES, (BEST,), 2),
     Scenario("memory", "Memory of idle users", IDLE, (EACH,), 1),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -149,3 +149,16 @@ def test_unknown_names_are_refused_with_those_that_there_are() -> None:
 
 def test_kept_data_is_plain_json() -> None:
     assert json.loads(json.dumps(samples.to_json(everything())))["version"] == 1
+
+
+def test_all_of_it_takes_less_than_25_minutes() -> None:
+    total = sum(
+        scenarios.about_s(each, scenarios.clients_of(each, scenarios.PATHS), each.rounds, 6.0)
+        for each in scenarios.SCENARIOS
+    )
+    assert total < 25 * 60
+
+
+def test_requests_that_failed_are_not_asked_to_be_answered() -> None:
+    assert samples.Sample("loads/compiled", 0, counts={"server": 9, "sent": 9}, failed=2).exact is True
+    assert samples.Sample("loads/compiled", 0, counts={"server": 9, "sent": 9, "answered": 8}).exact is False
