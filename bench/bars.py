@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .roles import ENGINE
 from .samples import LOADS, Data, Part, Sample, Spread, cpu, figure, named, ratios, spread
-from .scenarios import BY_NAME, PATHS, SHARES
+from .scenarios import BY_NAME, PATHS, SHARES, UNNAMED
 
 Measure = Callable[[Data, str], Spread | None]
 """From all data and a path of the engine; None where it was not measured."""
@@ -165,4 +165,4 @@ def judge(data: Data, bars: Iterable[Bar] = BARS) -> list[Judged]:
 
 def _paths(parts: Iterable[Part]) -> list[str]:
     seen = {path for part in parts for path in part.paths()}
-    return [path for path in PATHS if path in seen]
+    return [path for path in (*PATHS, UNNAMED) if path in seen]

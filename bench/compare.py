@@ -148,7 +148,7 @@ def _target(server: int, core: int, window_s: float) -> Iterator[Bench]:
 def available(bench: Bench, paths: Sequence[str], console: Console) -> list[str]:
     """Which paths Loads' engine has here: a run of a second each, whose summary says which one ran.
 
-    Where a summary names none, there is but one: a greenlet a user.
+    Where a summary names none, it can't be told which one was measured, and no bar of a path is judged.
     """
     settings = {"USERS": 1, "SECONDS": PROBE_S + 1, "BODY": "/1k", "TARGET": bench.nginx.url()}
     found = []
@@ -159,8 +159,8 @@ def available(bench: Bench, paths: Sequence[str], console: Console) -> list[str]
             console.print(f"Loads, {path}: not available: {error}")
             continue
         if not sample.path:
-            console.print("Loads' summary names no path of its engine: taken to be a greenlet a user")
-            return ["greenlets"]
+            console.print("Loads' summary does not name its engine's path: no bar of a path can be judged")
+            return [scenarios.UNNAMED]
         if sample.path == path:
             found.append(path)
         else:

@@ -25,7 +25,7 @@ from .clients import PEERS, Task, environment, title, why_missing
 from .nginx import Nginx
 from .roles import ENGINE, role
 from .samples import LOADS, Sample
-from .scenarios import FEW, IDLE_S, LATENESS_RATES, LATENESS_S, MANY, PATHS, RATES_S, SHARES, WARM_S, Scenario
+from .scenarios import FEW, IDLE_S, LATENESS_RATES, LATENESS_S, MANY, PATHS, RATES_S, SHARES, UNNAMED, WARM_S, Scenario
 
 PLANS = Path(__file__).resolve().parent / "plans"
 FIRST_REQUEST_S = 40.0
@@ -166,7 +166,9 @@ def run_loads(
         sets = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
         command = [COMMAND, "run", str(PLANS / f"{plan}.yaml"), *sets, "--out", str(out), "--quiet"]
         ours = {name: value for name, value in os.environ.items() if not name.startswith("LOADS_")}
-        env = {**ours, "LOADS_HOME": str(Path(folder) / "home"), "LOADS_ENGINE_PATH": path}
+        env = {**ours, "LOADS_HOME": str(Path(folder) / "home")}
+        if path != UNNAMED:
+            env["LOADS_ENGINE_PATH"] = path
         with started(bench, command, env) as run:
             sample = during(run)
             try:

@@ -9,7 +9,7 @@ from string import Template
 from . import tables
 from .bars import Judged, judge
 from .samples import LOADS, Data, Part, cpu, ratios
-from .scenarios import IDLE, LATENESS, PATHS, RATES, SATURATED, SCENARIOS, WARM_S, about_s, clients_of
+from .scenarios import IDLE, LATENESS, PATHS, RATES, SATURATED, SCENARIOS, UNNAMED, WARM_S, about_s, clients_of
 
 TEMPLATE = Path(__file__).resolve().parent / "performance.md.in"
 NOT_MEASURED = "Not measured yet."
@@ -50,7 +50,7 @@ def _kind(data: Data, kind: str) -> str:
 def measured_paths(data: Data) -> list[str]:
     """Those of the engine that any part has, the cheapest first."""
     seen = {path for part in data.values() for path in part.paths() if part.of(LOADS + path)}
-    return [path for path in PATHS if path in seen]
+    return [path for path in (*PATHS, UNNAMED) if path in seen]
 
 
 def summary(data: Data) -> str:

@@ -9,6 +9,8 @@ from .samples import LOADS
 
 PATHS = ("compiled", "callbacks", "greenlets")
 """How Loads' engine can make requests, the cheapest first; LOADS_ENGINE_PATH forces one."""
+UNNAMED = "unnamed"
+"""What Loads chose by itself, where its summary does not say what that is."""
 BEST, EACH = "best path of Loads", "each path of Loads"
 SATURATED, LATENESS, RATES, IDLE = "saturated", "lateness", "rates", "idle"
 LATENESS_RATES = (2_000, 10_000)

@@ -162,3 +162,9 @@ def test_all_of_it_takes_less_than_25_minutes() -> None:
 def test_requests_that_failed_are_not_asked_to_be_answered() -> None:
     assert samples.Sample("loads/compiled", 0, counts={"server": 9, "sent": 9}, failed=2).exact is True
     assert samples.Sample("loads/compiled", 0, counts={"server": 9, "sent": 9, "answered": 8}).exact is False
+
+
+def test_a_path_without_a_name_is_held_to_no_paths_bars() -> None:
+    part_ = part("http-1k", *rounds("wrk", 1.0), *loads("unnamed", 1.0))
+    measured = {each.bar.name: each.path for each in bars.judge({"http-1k": part_}) if each.held is not None}
+    assert measured == {"everything besides the engine": "unnamed", "summary's counts off the server's": "unnamed"}
