@@ -103,6 +103,8 @@ class Settings:
     name: str | None
     allowed_targets: str
     """A list for ``AllowedTargets.parse``; empty where everything is allowed."""
+    engine_path: str
+    """How engines carry iterations out: ``auto``, ``compiled``, ``callbacks`` or ``greenlets``."""
     drain_after_ns: int | None
     server: str | None
     token: str | None = field(repr=False)
@@ -152,6 +154,7 @@ def _defaults(home: Path) -> dict[str, Any]:
         "max_attempts": 5,
         "region": "any",
         "allowed_targets": "",
+        "engine_path": "auto",
         "log_format": "text",
     }
 
@@ -174,7 +177,7 @@ def private_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
     What a plan or this machine needs stays: its secrets, the allowed targets, how long leases last.
     """
-    kept = {BY_NAME[name].env for name in ("allowed_targets", "lease_ttl", "max_attempts")}
+    kept = {BY_NAME[name].env for name in ("allowed_targets", "engine_path", "lease_ttl", "max_attempts")}
     settings = {setting.env for setting in TABLE} - kept
     return {name: value for name, value in environ.items() if name not in settings}
 
@@ -308,6 +311,11 @@ TABLE: tuple[Setting, ...] = (
         "allowed_targets", ("worker",),
         "Send to these alone: names, *.example.com, CIDR blocks, each with :PORT or :LOW-HIGH at will; commas between.",
         "every target is allowed", _targets, metavar="LIST",
+    ),
+    Setting(
+        "engine_path", ("worker",),
+        "How engines carry iterations out: the compiled core, callbacks, a greenlet a user, or the fastest that can.",
+        "auto", _one_of("auto", "compiled", "callbacks", "greenlets"), metavar="auto|compiled|callbacks|greenlets",
     ),
     Setting(
         "drain_after", ("worker",), "Leave, with exit code 0, after having had nothing to do for so long.", "never",

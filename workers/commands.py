@@ -15,6 +15,7 @@ from loads_queue.options import option, settings_of
 @option("files")
 @option("queue_prefix")
 @option("allowed_targets")
+@option("engine_path")
 @option("server")
 @option("drain_after")
 @option("log_format")

@@ -16,6 +16,7 @@ from loads_queue.messages import LoadStep
 
 SECRET_PREFIX = "LOADS_SECRET_"
 ALLOWED_TARGETS = "LOADS_ALLOWED_TARGETS"
+ENGINE_PATH = "LOADS_ENGINE_PATH"
 _PLACE = re.compile(r"\$\$|\$\{([^}]*)\}")
 _SECRET = re.compile(r"(?<![\w.])secret\.([A-Za-z_]\w*)")
 
@@ -45,6 +46,7 @@ def prepare(offer: LoadStep, worker: str, files: FileStore, environ: Mapping[str
         "env": dict(offer.env),
         "secrets": _secrets(spec, worker, environ),
         "allowed_targets": environ.get(ALLOWED_TARGETS, ""),
+        "path": environ.get(ENGINE_PATH, "auto"),
         "delay_ns": offer.delay_ns,
         "max_in_flight": offer.max_in_flight,
         "max_lateness_ns": offer.max_lateness_ns,

@@ -33,7 +33,7 @@ from loads_queue.settings import Settings
 from . import agent_state
 from .engine_pool import EnginePool
 from .engine_process import PidFiles
-from .engine_spec import ALLOWED_TARGETS
+from .engine_spec import ALLOWED_TARGETS, ENGINE_PATH
 from .files import WorkerFiles
 from .service import Service
 from .spool import Spool, adopt
@@ -59,7 +59,7 @@ def launch(settings: Settings, parent_fd: int | None = None) -> int:
     broker = settings.broker or find_broker(settings.home)
     if broker is None:
         raise WorkerError("no broker: give --broker URL, set LOADS_BROKER, or start `loads broker` here", 4)
-    environ = {**os.environ, ALLOWED_TARGETS: settings.allowed_targets}
+    environ = {**os.environ, ALLOWED_TARGETS: settings.allowed_targets, ENGINE_PATH: settings.engine_path}
     home = settings.home
     name = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     slots = settings.slots or len(os.sched_getaffinity(0))

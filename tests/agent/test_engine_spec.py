@@ -26,6 +26,8 @@ def test_the_line_has_the_offer_and_local_paths(store: FileStore) -> None:
     assert Path(line["files"]["pages.csv"]).read_bytes() == b"page\n1\n"
     wanted = {"type": "spec", "seed": 7, "shard": 2, "shards": 3, "graceful_ramp_down_ns": 5, "worker": "w1"}
     assert wanted.items() <= line.items() and line["spec"] == {"do": []} and line["secrets"] == {}
+    assert line["path"] == "auto"
+    assert prepare(told, "w1", store, {"LOADS_ENGINE_PATH": "greenlets"})["path"] == "greenlets"
 
 
 def test_a_large_spec_comes_from_the_store(store: FileStore) -> None:

@@ -42,6 +42,7 @@ EXAMPLES = {
     "region": ("eu-west-1", "eu-west-1"),
     "name": ("w1", "w1"),
     "allowed_targets": ("*.example.com:443", "*.example.com:443"),
+    "engine_path": ("greenlets", "greenlets"),
     "drain_after": ("0", 0),
     "server": ("http://h:8089", "http://h:8089"),
     "token": ("t", "t"),
@@ -139,8 +140,9 @@ def test_a_runs_own_cluster_knows_the_targets_and_plan_secrets_but_no_other_clus
     environ = {
         "PATH": "/bin", "LOADS_SECRET": "s", "LOADS_SECRET_KEY": "k", "LOADS_BROKER": "redis://h", "LOADS_NAME": "w",
         "LOADS_ALLOWED_TARGETS": "h", "LOADS_DRAIN_AFTER": "1s", "LOADS_TOKEN": "t", "LOADS_REGION": "r",
+        "LOADS_ENGINE_PATH": "greenlets",
     }  # fmt: skip
-    kept = {"PATH": "/bin", "LOADS_SECRET_KEY": "k", "LOADS_ALLOWED_TARGETS": "h"}
+    kept = {"PATH": "/bin", "LOADS_SECRET_KEY": "k", "LOADS_ALLOWED_TARGETS": "h", "LOADS_ENGINE_PATH": "greenlets"}
     assert private_environment(environ) == kept
 
 
