@@ -11,7 +11,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any
@@ -42,6 +43,7 @@ from .summarise import INLINE_ROWS, command, summarise
 JUDGE_EVERY_NS = 1_000_000_000
 EPOCH_EVERY_NS = 1_000_000_000
 SEND_AT_ONCE = 100
+SUMMARY_AGAIN_S = 5.0
 FORGET_AFTER_NS = 30_000_000_000
 """How long a finished run's claims are still known, so that workers hear the end of them."""
 
@@ -80,7 +82,19 @@ class Service:
         self._judged_at = 0
 
     def start(self, holder: str) -> None:
-        """Take the epoch in the holder's name, waiting for it, and read back what the store knows."""
+        """Take the epoch in the holder's name, waiting for it, and read back what the store knows.
+
+        A database that can't be written now (a full disk) is waited for, as it is later on.
+        """
+        while True:
+            try:
+                self._begin(holder)
+                return
+            except DBAPIError as error:
+                log.error("database: %s; trying again", error.orig)
+                gevent.sleep(RETRY_S)
+
+    def _begin(self, holder: str) -> None:
         waited = False
         before = self.store.acted_until()
         while (epoch := self.store.take_epoch(holder, self.clock())) is None:
@@ -143,7 +157,17 @@ class Service:
             self._refused(arrived, error)
             return
         self.inbound.acknowledge(arrived)
-        self._after(now)
+        with self._enduring():
+            self._after(now)
+
+    @contextmanager
+    def _enduring(self) -> Iterator[None]:
+        """Around what may as well be done a turn later: a database that can't be written does not end the scheduler."""
+        try:
+            yield
+        except DBAPIError as error:
+            log.error("database: %s", error.orig)
+            gevent.sleep(RETRY_S)
 
     def _refused(self, arrived: list[Arrival], error: Exception) -> None:
         """In an ``except`` clause: what arrived could not be taken in, and it is not for want of a database."""
@@ -151,7 +175,8 @@ class Service:
             raise error
         log.exception("a message could not be taken in")
         self._reload()
-        self.inbound.suspect(arrived, error)
+        with self._enduring():
+            self.inbound.suspect(arrived, error)
 
     def _take(self, arrived: list[Arrival], now: int) -> None:
         """Decide about what arrived, in one transaction."""
@@ -251,18 +276,19 @@ class Service:
 
     def _summarise(self, run: str) -> None:
         """Keep what a final run came to; a run that would take long is given to a process of its own."""
-        self._summarised.add(run)
         if self.store.count_rows(run) <= INLINE_ROWS:
             summarise(self.store, self.reader, run)
         else:
             gevent.spawn(self._summarise_apart, run)
+        self._summarised.add(run)
 
     def _summarise_apart(self, run: str) -> None:
         environment = {**os.environ, "LOADS_DB": self.store.url}
         done = subprocess.run(command(run), env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode:
-            # The run is final without it; the next start of a scheduler tries again.
-            log.error("no summary: %s", done.stderr.strip()[-1000:], extra={"run": run})
+            log.error("no summary: %s; trying again", done.stderr.strip()[-1000:], extra={"run": run})
+            gevent.sleep(SUMMARY_AGAIN_S)
+            self._summarised.discard(run)
 
     def _read_back(self, epoch: int) -> None:
         """The state as the store has it; every lease has its full time again."""

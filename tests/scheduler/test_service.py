@@ -228,6 +228,41 @@ def _full(*_: Any, **__: Any) -> list[Any]:
     raise OperationalError("INSERT", {}, Exception("database or disk is full"))
 
 
+def failing_twice(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[int]:
+    """Has a method fail for want of disk space the first two times; gives a list that grows with each failure."""
+    before, failures = getattr(owner, name), []
+
+    def method(*args: Any) -> Any:
+        if len(failures) < 2:
+            failures.append(1)
+            _full()
+        return before(*args)
+
+    monkeypatch.setattr(owner, name, method)
+    return failures
+
+
+def test_a_scheduler_that_starts_on_a_full_disk_waits_for_room(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gevent, "sleep", lambda seconds=0: None)
+    failures = failing_twice(monkeypatch, Store, "take_epoch")
+    rig = Rig(url)
+    rig.arrive(JOBS, job())
+    rig.turn()
+    assert len(failures) == 2 and "r1" in rig.service.cluster.runs
+
+
+def test_a_summary_that_finds_the_disk_full_is_kept_a_turn_later(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gevent, "sleep", lambda seconds=0: None)
+    rig = Rig(url)
+    failures = failing_twice(monkeypatch, rig.store, "put_summary")
+    rig.arrive(JOBS, job(plan={"name": "wrong"}))
+    for _ in range(4):
+        rig.turn()
+    assert len(failures) == 2
+    summary = Reader(url).summary("r1")
+    assert summary is not None and summary["verdict"]
+
+
 @pytest.mark.parametrize("inline_rows", [500, -1])
 def test_a_final_run_is_summarised_here_or_in_a_process_of_its_own(
     url: str, inline_rows: int, monkeypatch: pytest.MonkeyPatch
