@@ -115,7 +115,8 @@ class TestOpen:
         engine.finish()
         total = engine.total
         assert (total.ok + total.dropped_resource, total.failed) == (40, 0)
-        assert 10 <= total.ok <= 13  # Numbers of descriptors that are free below those in use serve too.
+        # Numbers of descriptors that are free below those in use serve too; the core may still have to open its two.
+        assert 8 <= total.ok <= 13
 
 
 class TestPermit:
@@ -347,6 +348,8 @@ class TestSnapshots:
         for snapshot in engine.snapshots:
             assert set(snapshot) == {"type", "number", "at", "rows", "totals", "health", "hungry", "warnings"}
             assert snapshot["health"]["rss_bytes"] > 1_000_000
+        if engine.path != "auto":
+            assert engine.snapshots[-1]["health"]["path"] == engine.path
         assert len(engine.snapshots) >= 3
 
     def test_a_row_is_amended_until_nothing_of_it_is_under_way(self, engine: EngineProcess, demo: DemoTarget) -> None:
@@ -399,3 +402,19 @@ def test_targets_that_answer_at_once_do_not_starve_the_agent(engine: EngineProce
         engine.stop()
         engine.finish(3)
         assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "/${row.none}"])
+def test_iterations_that_end_at_once_do_not_starve_it_either(engine: EngineProcess, url: str) -> None:
+    """Refused by the target's host, or never sent: no iteration waits for anything."""
+    begin(
+        engine,
+        scenario("http://127.0.0.1:9", request(url), {"type": "pause", "low_ns": 0, "high_ns": 0}),
+        closed_load(3, 30),
+    )
+    engine.until("snapshot")
+    began = time.monotonic()
+    engine.stop()
+    engine.finish(3)
+    assert time.monotonic() - began < 3
+    assert engine.requests.failed == engine.requests.unsent > 10
