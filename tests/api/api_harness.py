@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Flask
 from loads.scheduler.api.app import create_app
-from loads.scheduler.api.context import Context
+from loads.scheduler.api.context import KEY, Context
 from loads.scheduler.api.guard import names_of
 from loads.scheduler.cluster import Claim, Run, Shard, Worker
 from loads.scheduler.effects import Note, PutRows
@@ -42,14 +42,19 @@ class NoQueue:
 class Api:
     """An application, its store and its scheduler."""
 
-    def __init__(self, folder: Path, listen: str = "127.0.0.1", hosts: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, listen: str = "127.0.0.1", hosts: tuple[str, ...] = (), app: Flask | None = None
+    ) -> None:
+        """``app`` is an application for the same names, whose last test is over; making one takes most of the time."""
         self.url = f"sqlite:///{folder / 'loads.sqlite3'}"
         self.now = 10**18
         self.store = Store(self.url)
         self.service = Service(self.store, NoQueue(), lambda: self.now)  # type: ignore[arg-type]
         self.service.start("here.1")
         self.files = FileStore(folder / "files")
-        self.app: Flask = create_app(Context(self.url, self.files, TOKEN, names_of(listen, hosts), 10_000_000_000))
+        context = Context(self.url, self.files, TOKEN, names_of(listen, hosts), 10_000_000_000)
+        self.app: Flask = app or create_app(context)
+        self.app.extensions[KEY] = context
         self.client = self.app.test_client()
 
     def turn(self) -> None:

@@ -97,15 +97,16 @@ class Cluster:
         assert json.loads(process.ready())["ready"]
         return process
 
-    def worker(self, name: str) -> Process:
-        """Start a worker with one slot and wait until it takes offers."""
-        process = self.start("worker", "--slots", "1", "--name", name)
-        process.ready()
-        return process
+    def workers(self, *names: str) -> None:
+        """Start workers with one slot each, all at once, and wait until they take offers."""
+        for process in [self.start("worker", "--slots", "1", "--name", name) for name in names]:
+            process.ready()
 
-    def target(self) -> str:
-        """Start a demo target; its URL."""
-        return self.start("demo-target", "--port", "0").ready().split()[0].rstrip("/")
+    def target(self, *workers: str) -> str:
+        """Start a demo target, and workers meanwhile; its URL."""
+        target = self.start("demo-target", "--port", "0")
+        self.workers(*workers)
+        return target.ready().split()[0].rstrip("/")
 
     def loads(self, *args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run a client command to its end."""
@@ -145,6 +146,11 @@ class Cluster:
         """What stands in ``server.json``."""
         found: dict[str, Any] = json.loads((self.home / "server.json").read_text())
         return found
+
+    def abort(self, run: str) -> Any:
+        """Abort a run that a test is done with; the run, once it is over."""
+        assert self.http("POST", f"/api/v1/runs/{run}/abort")[0] in (200, 202)
+        return self.state(run, "finished")
 
     def http(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
         """A raw call, with the token: status and body."""

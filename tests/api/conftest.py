@@ -8,10 +8,19 @@ import pytest
 from api_harness import Api
 
 
+@pytest.fixture(scope="session")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Api:
+    """One that nobody uses: the others are made from it."""
+    made = Api(tmp_path_factory.mktemp("first"))
+    made.store.free_epoch(1)
+    made.store.close()
+    return made
+
+
 @pytest.fixture
-def api(tmp_path: Path) -> Api:
+def api(tmp_path: Path, first: Api) -> Api:
     """The API over a store of its own."""
-    return Api(tmp_path)
+    return Api(tmp_path, app=first.app)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from cluster_harness import COMMAND, PATIENCE_S, Cluster, count, plan_text, wait_for
 
 from loads_queue import codec
@@ -28,9 +29,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A scheduler and two workers."""
     made = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
-        made.scheduler()
-        made.worker("one")
-        made.worker("two")
+        text = plan_text("http://127.0.0.1:9").replace("name: shop", "name: early").replace("evening", "dawn")
+        plan = made.write("early.yaml", text)
+        made.scheduler("--load", plan)
+        made.workers("one", "two")
         yield made
     finally:
         made.close()
@@ -42,11 +44,13 @@ def target(cluster: Cluster) -> str:
     return cluster.target()
 
 
-def submit(cluster: Cluster, target: str, load: str = LONG, *more: str) -> str:
-    """A run that nobody follows, once it runs; its id."""
-    done = cluster.loads("submit", cluster.write("detached.yaml", plan_text(target, load)), "--detach", *more)
-    assert done.returncode == 0, done.stderr
-    run = done.stdout.strip()
+def submit(cluster: Cluster, target: str) -> str:
+    """A long run that nobody follows, once it runs; its id."""
+    (plan,) = yaml.safe_load(plan_text(target, LONG))["plans"]
+    body = json.dumps({"plan": plan, "owner": "ann"})
+    status, answer = cluster.http("POST", "/api/v1/runs", body, Content_Type="application/json")
+    assert status == 201, answer
+    run: str = json.loads(answer)["id"]
     cluster.state(run, "running", "finished")
     return run
 
@@ -69,7 +73,7 @@ class TestFollowing:
     def test_the_same_id_is_one_run(self, cluster: Cluster, target: str) -> None:
         plan = cluster.write("short.yaml", plan_text(target, "{rate: 20, for: 1s}"))
         before = count(target)
-        for _ in range(3):
+        for _ in range(2):
             done = cluster.loads("submit", plan, "--id", "nightly-1", "--detach")
             assert (done.returncode, done.stdout) == (0, "nightly-1\n")
         followed = cluster.loads("submit", plan, "--id", "nightly-1", "--quiet")
@@ -120,9 +124,8 @@ class TestFollowing:
             process.wait()
             os.close(main)
         assert "Ctrl-C asks" in shown
-        assert cluster.json("status", "asked")["state"] == "running"
-        cluster.loads("abort", "asked")
-        cluster.state("asked", "finished")
+        assert cluster.get("/runs/asked")["state"] == "running"
+        cluster.abort("asked")
 
     def test_watching_ends_without_ending_the_run(self, cluster: Cluster, target: str) -> None:
         run = submit(cluster, target)
@@ -130,10 +133,9 @@ class TestFollowing:
         wait_for(lambda: "running" in process.out.read_text())
         assert process.end(signal.SIGINT) == 130
         assert f"detached; the run goes on: loads watch {run}" in process.out.read_text()
-        assert cluster.json("status", run)["state"] == "running"
+        assert cluster.get(f"/runs/{run}")["state"] == "running"
         assert cluster.json("watch", run)["now"]["ledger"]["failed"] == 0
-        cluster.loads("abort", run)
-        cluster.state(run, "finished")
+        cluster.abort(run)
 
 
 def read_until(descriptor: int, text: str) -> str:
@@ -174,8 +176,7 @@ class TestSteering:
         assert (
             refused.returncode == 2 and "factor: not a factor" in refused.stderr and "step: no step" in refused.stderr
         )
-        cluster.loads("abort", run)
-        assert cluster.state(run, "finished")["outcome"] == "aborted"
+        assert cluster.abort(run)["outcome"] == "aborted"
         assert cluster.loads("pause", run).returncode == 2
 
     def test_a_job_published_on_the_broker_itself(self, cluster: Cluster, target: str) -> None:
@@ -220,6 +221,9 @@ class TestLooking:
         assert [worker["name"] for worker in cluster.json("workers")["workers"]] == ["one", "two"]
         assert "2 of 2 slots free" in cluster.loads("info").stdout
         assert "one " in cluster.loads("workers").stdout
+
+    def test_plans_are_stored_at_the_start(self, cluster: Cluster) -> None:
+        assert "early/dawn" in [each["reference"] for each in cluster.get("/plans")["plans"]]
 
     def test_stored_plans_run_by_name(self, cluster: Cluster, target: str) -> None:
         cluster.write("users.csv", "name\nann\n")
