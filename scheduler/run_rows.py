@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -22,6 +23,7 @@ AT_ONCE = 500
 """Claims asked for with one statement."""
 _NO_TIMES = Histogram()
 """One for all: nobody records into what is held."""
+_NO_SERIES_TIMES: dict[str, Any] = dict.fromkeys(SERIES_HISTOGRAMS, _NO_TIMES)
 _Seconds = dict[tuple[int, int], list[Row]]
 """Rows by (step, second)."""
 
@@ -98,7 +100,7 @@ def _slim(row: Row) -> Row:
     """A row less its times and names."""
     series: dict[str, Series] = {}
     if row.series:
-        total = Series(**dict.fromkeys(SERIES_HISTOGRAMS, _NO_TIMES))
+        total = Series(**_NO_SERIES_TIMES)
         for each in row.series.values():
             for name in SERIES_COUNTS:
                 setattr(total, name, getattr(total, name) + getattr(each, name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .plan_fields import (
@@ -20,6 +20,8 @@ from .plan_fields import (
     text,
     whole,
 )
+from .plan_http_bodies import FILE_NAME, MULTIPART, check_content_type
+from .plan_http_net import DNS, TLS, check_connections, check_tls
 from .plan_http_parts import ANY_TEXT, Auth, Form, Headers, JsonChecks, Pauses, RawExtracts, RawFields, Statuses
 from .plan_urls import (
     METHOD,
@@ -30,6 +32,7 @@ from .plan_urls import (
     url_problem,
 )
 from .problems import NOT_YET, nearest
+from .scenario import DEFAULT_CONNECTIONS
 from .template import Template, to_text
 from .units import shown
 
@@ -85,13 +88,14 @@ _REQUEST = {
     "json": Field(Json(), "A JSON body."),
     "form": Field(Form(), "A body of form fields."),
     "body": Field(ANY_TEXT, "A body as it is."),
+    "file": Field(FILE_NAME, "A body from a file beside the plan, byte for byte."),
+    "multipart": Field(MULTIPART, "A body of parts (multipart/form-data): fields and files."),
     "auth": Field(Auth(), "{basic: [USER, PASSWORD]} or {bearer: TOKEN}."),
     "timeout": Field(duration(1), "For this request; default: that of `http`."),
     "check": Field(CHECK, "What the response must be.", default={}),
     "extract": Field(RawExtracts(), "Variables from the response: {NAME: {json: EXPRESSION}}, or regex, or header."),
     "on_error": Field(choice("continue", "end_iteration"), "What to do after a failed request.", default="continue"),
 }
-_LATER_REQUEST = ("multipart", "file")
 _URL = Runtime(url_problem)
 _ACTION = Action()
 ACTION_LIST = ListOf(_ACTION)
@@ -110,17 +114,13 @@ _BRANCH = Fields(
     }
 )
 ACTIONS: dict[str, Fields] = {
-    **{
-        verb: Fields({verb: Field(_URL, "A path below base_url, or a whole URL."), **_REQUEST}, _LATER_REQUEST)
-        for verb in VERBS
-    },
+    **{verb: Fields({verb: Field(_URL, "A path below base_url, or a whole URL."), **_REQUEST}) for verb in VERBS},
     "method": Fields(
         {
             "method": Field(Scalar(_method, {"type": "string"}), "Any method, in capitals."),
             "url": Field(_URL, "A path below base_url, or a whole URL.", required=True),
             **_REQUEST,
-        },
-        _LATER_REQUEST,
+        }
     ),
     "pause": Fields({"pause": Field(Pauses(), "Wait that long, or {between: [LOW, HIGH]}.")}),
     "one_of": Fields({"one_of": Field(ListOf(_BRANCH), "One of the branches, by weight.")}),
@@ -134,10 +134,15 @@ ACTIONS: dict[str, Fields] = {
 _VERB_HINT = "it has one of " + ", ".join(ACTIONS)
 
 
+BODIES = ("json", "form", "body", "file", "multipart")
+
+
 def _build_request(verb: str, found: dict[str, Any], at: At) -> dict[str, Any] | None:
-    bodies = [kind for kind in ("json", "form", "body") if kind in found and found[kind] is not None]
+    bodies = [kind for kind in BODIES if found[kind] is not None]
     if len(bodies) > 1:
         at.problem(f"{' and '.join(bodies)}: a request has one body")
+    if found["multipart"] is not None:
+        check_content_type(found["headers"], at)
     method = found["method"] if verb == "method" else verb.upper()
     url = found["url"] if verb == "method" else found[verb]
     if url is None or method is None:
@@ -187,13 +192,6 @@ _BUILD = {
     "repeat": _build_repeat,
 }
 
-TLS = Fields(
-    {
-        "verify": Field(flag(), "Whether the target's certificate must be right.", default=True),
-        "ca": Field(text("a file's name"), "A file of certificates to trust; default: the system's."),
-    },
-    later=("cert", "key"),
-)
 HTTP = Fields(
     {
         "base_url": Field(
@@ -206,11 +204,17 @@ HTTP = Fields(
             whole(0, 50), "How many redirects in a row are followed; 0: none.", default=DEFAULT_REDIRECTS
         ),
         "cookies": Field(flag(), "Whether cookies are kept.", default=True),
+        "dns": Field(DNS, "How names become addresses.", default={}),
+        "keep_alive": Field(flag(), "Whether a connection carries more than one request.", default=True),
+        "connections_per_user": Field(
+            whole(1, 1000), "The most connections that a user has open.", default=DEFAULT_CONNECTIONS
+        ),
+        "reuse": Field(flag(), "Whether connections outlive an iteration.", default=True),
         "auth": Field(Auth(), "{basic: [USER, PASSWORD]} or {bearer: TOKEN}, of every request."),
         "before": Field(ACTION_LIST, "Done once a user (closed model) or once an iteration (open model)."),
         "do": Field(ACTION_LIST, "One iteration.", required=True),
     },
-    later=("dns", "keep_alive", "connections_per_user", "reuse", "source_addresses"),
+    later=("http2", "proxy", "source_addresses"),
 )
 DATA = Fields(
     {
@@ -225,17 +229,22 @@ DATA = Fields(
 def read_http(value: object, data: dict[str, Any] | None, at: At) -> dict[str, Any] | None:
     """The normalised scenario; None, reported, where the step's ``http`` is no mapping."""
     found = HTTP.read(value, at)
-    if found is None:
+    if found is None or not isinstance(value, dict):
         return None
     origin, prefix = found["base_url"] or ("", "")
     before, do = found["before"] or [], found["do"] or []
-    given = isinstance(value, dict) and "base_url" in value
+    given = "base_url" in value
     _place_below(before, prefix, given, at.down("before"))
     _place_below(do, prefix, given, at.down("do"))
+    check_tls(value.get("tls"), at.down("tls"))
+    check_connections(value, found, requests_of([*before, *do]), at)
     return {
         "base_url": origin, "timeout_ns": found["timeout"], "headers": found["headers"] or [],
         "tls": found["tls"], "redirects": found["redirects"], "cookies": found["cookies"], "auth": found["auth"],
-        "before": before, "do": do, "data": data,
+        "connections": {
+            "keep_alive": found["keep_alive"], "per_user": found["connections_per_user"], "reuse": found["reuse"],
+        },
+        "dns": found["dns"], "before": before, "do": do, "data": data,
     }  # fmt: skip
 
 
@@ -258,12 +267,49 @@ def requests_of(actions: list[Any]) -> list[dict[str, Any]]:
     """Every request of a normalised scenario, however deep."""
     found: list[dict[str, Any]] = []
     for action in actions:
+        if action is None:
+            continue
         if action["type"] == "request":
             found.append(action)
         for inner in action.get("branches", ()):
-            found.extend(requests_of(inner["do"]))
-        found.extend(requests_of(action.get("do", [])))
+            found.extend(requests_of(inner["do"] or []))
+        found.extend(requests_of(action.get("do") or []))
     return found
+
+
+def places_of(spec: Mapping[str, Any], at: At) -> Iterator[tuple[At, dict[str, Any]]]:
+    """Every request of a normalised scenario with its place in the plan."""
+    for part in ("before", "do"):
+        yield from _placed(spec[part], at.down(part))
+
+
+def _placed(actions: list[Any], at: At) -> Iterator[tuple[At, dict[str, Any]]]:
+    for index, action in enumerate(actions):
+        if action is None:
+            continue
+        place = at.down(index)
+        if action["type"] == "request":
+            yield place, action
+        for branch, inner in enumerate(action.get("branches", ())):
+            yield from _placed(inner["do"] or [], place.down("one_of").down(branch).down("do"))
+        yield from _placed(action.get("do") or [], place.down("do"))
+
+
+def files_of(spec: Mapping[str, Any]) -> list[str]:
+    """The names of all files that a normalised scenario needs, each once."""
+    names = [spec["tls"]["ca"], spec["tls"]["cert"], (spec["data"] or {}).get("file")]
+    for request in requests_of([*spec["before"], *spec["do"]]):
+        names.extend(body_files(request["body"]))
+    return list(dict.fromkeys(name for name in names if name is not None))
+
+
+def body_files(body: Mapping[str, Any] | None) -> list[str]:
+    """The names of the files in a request's normalised body."""
+    if body is None or body["kind"] not in ("file", "multipart"):
+        return []
+    if body["kind"] == "file":
+        return [body["value"]]
+    return [part["file"] for part in body["value"] if part is not None and part["file"] is not None]
 
 
 def mean_pause_ns(actions: list[Any]) -> int:

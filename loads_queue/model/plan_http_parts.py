@@ -174,12 +174,12 @@ class Pauses(Kind):
 _DURATION = duration()
 _BETWEEN = Fields({"between": Field(ListOf(_DURATION), "Uniformly from LOW to HIGH.", required=True)})
 ANY_TEXT = Runtime()
-_HEADER_VALUE = Runtime(header_value_problem)
-_HEADERS = MapOf(_HEADER_VALUE, header_name_problem)
+HEADER_VALUE = Runtime(header_value_problem)
+_HEADERS = MapOf(HEADER_VALUE, header_name_problem)
 _AUTH = Fields(
     {
-        "basic": Field(ListOf(_HEADER_VALUE), "[USER, PASSWORD]."),
-        "bearer": Field(_HEADER_VALUE, "A token."),
+        "basic": Field(ListOf(HEADER_VALUE), "[USER, PASSWORD]."),
+        "bearer": Field(HEADER_VALUE, "A token."),
     }
 )
 _EXPRESSION = text("an expression", longest=10_000)

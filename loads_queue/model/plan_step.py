@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .names import Names
 from .plan_env import resolve_env
 from .plan_fields import At, Field, Fields, Json, Kind, Scalar, duration, text, whole
-from .plan_http import DATA, HTTP, extracted_variables, mean_pause_ns, read_http, requests_of
+from .plan_http import (
+    DATA,
+    HTTP,
+    body_files,
+    extracted_variables,
+    files_of,
+    mean_pause_ns,
+    places_of,
+    read_http,
+    requests_of,
+)
+from .plan_http_bodies import LARGEST_BODY_FILES
+from .plan_http_net import note_shared
 from .plan_load import DEFAULT_LOAD, LOAD, STAGE_NAME, Load, LoadPart, read_load
 from .profile import OpenLoad
 from .template import to_text
@@ -19,8 +31,16 @@ MOST_WORKERS = 10_000
 ITERATIONS_MAX_TIME_NS = 600_000_000_000
 STEP_NAME = STAGE_NAME
 
-CheckFile = Callable[[str, str], Sequence[str]]
-"""(``data`` or ``ca``, name in the plan) to the columns of a data file; raises ValueError for what is no such file."""
+
+class FileFacts(NamedTuple):
+    """What a plan must know of a file: the columns of a data file, and how many bytes it has."""
+
+    columns: Sequence[str] = ()
+    size: int = 0
+
+
+CheckFile = Callable[[str, str], FileFacts]
+"""(``data``, ``ca``, ``cert`` or ``body``; name in the plan) to its facts. Raises ValueError for no such file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +153,10 @@ def read_step(raw: object, index: int, seed: int, check_file: CheckFile | None, 
     if "http" in raw:
         spec = read_http(raw["http"], data, At(at.reading, (*at.path, "http"), at.env, names))
         if spec is not None:
-            _check_ca(spec, check_file, at)
+            _check_certificates(spec, check_file, at.down("http").down("tls"))
+            _check_bodies(spec, check_file, at.down("http"))
+        if spec is not None and load is not None and isinstance(load.profile, OpenLoad):
+            note_shared(raw["http"], spec, at.down("http"))
     elif not any(key in STEP.later for key in raw):
         at.problem("needs an engine: http")
     if len(at.reading.problems) > before or load is None or spec is None:
@@ -151,20 +174,39 @@ def _names(raw: Mapping[str, Any], data: Mapping[str, Any] | None, check_file: C
     columns = None
     if data is not None and data["file"] is not None and check_file is not None:
         try:
-            columns = frozenset(check_file("data", data["file"]))
+            columns = frozenset(check_file("data", data["file"]).columns)
         except ValueError as error:
             at.down("data").down("file").problem(str(error))
     return Names(columns, variables)
 
 
-def _check_ca(spec: Mapping[str, Any], check_file: CheckFile | None, at: At) -> None:
-    ca = (spec["tls"] or {}).get("ca")
-    if ca is None or check_file is None:
+def _check_certificates(spec: Mapping[str, Any], check_file: CheckFile | None, at: At) -> None:
+    for kind in ("ca", "cert"):
+        name = (spec["tls"] or {}).get(kind)
+        if name is None or check_file is None:
+            continue
+        try:
+            check_file(kind, name)
+        except ValueError as error:
+            at.down(kind).problem(str(error))
+
+
+def _check_bodies(spec: Mapping[str, Any], check_file: CheckFile | None, at: At) -> None:
+    """Report files of bodies that can't be read, each once, and those of a request that are too large together."""
+    if check_file is None:
         return
-    try:
-        check_file("ca", ca)
-    except ValueError as error:
-        at.down("http").down("tls").down("ca").problem(str(error))
+    told: set[str] = set()
+    for place, request in places_of(spec, at):
+        size, key = 0, (request["body"] or {}).get("kind", "")
+        for name in body_files(request["body"]):
+            try:
+                size += check_file("body", name).size
+            except ValueError as error:
+                if name not in told:
+                    place.down(key).problem(str(error))
+                told.add(name)
+        if size > LARGEST_BODY_FILES:
+            place.down(key).problem(f"{size} bytes of files in one request: at most {LARGEST_BODY_FILES}")
 
 
 def _made_step(found: Mapping[str, Any], index: int, spec: dict[str, Any], load: LoadPart, seed: int, at: At) -> Step:
@@ -173,7 +215,6 @@ def _made_step(found: Mapping[str, Any], index: int, spec: dict[str, Any], load:
     max_time = found["run_max_time"]
     if max_time and end_ns is not None and max_time < end_ns:
         at.down("run_max_time").warning(f"ends the step before its load does, after {format_duration(end_ns)}")
-    files = [name for name in (spec["tls"]["ca"], (spec["data"] or {}).get("file")) if name is not None]
     return Step(
         name=found["name"] or f"step {index + 1}",
         index=index,
@@ -190,7 +231,7 @@ def _made_step(found: Mapping[str, Any], index: int, spec: dict[str, Any], load:
         graceful_ramp_down_ns=load.graceful_ramp_down_ns,
         seed=seed,
         env=as_text(at.env or {}),
-        files=tuple(dict.fromkeys(files)),
+        files=tuple(files_of(spec)),
     )
 
 

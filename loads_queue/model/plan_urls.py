@@ -15,6 +15,7 @@ LONGEST_NAME = 200
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _NOT_IN_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]")
+HOST_NAME = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9._-]{1,253}")
 
 
 def parse_base_url(value: object) -> tuple[str, str]:

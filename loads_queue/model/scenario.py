@@ -13,18 +13,45 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-BODY_KINDS = ("json", "form", "raw")
+BODY_KINDS = ("json", "form", "raw", "multipart", "file")
+DEFAULT_CONNECTIONS = 8
 EXTRACT_KINDS = ("json", "regex", "header")
 ON_ERROR = ("continue", "end_iteration")
+DNS_RESOLVE = ("cached", "each")
+DNS_PICK = ("rotate", "pin")
 DEFAULT_STATUS: tuple[tuple[int, int], ...] = ((200, 399),)
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """``ca`` is the plan's name for a file of certificates; None is the system's own."""
+    """``ca`` is the plan's name for a file of certificates; None is the system's own.
+
+    ``cert`` is its name for the file of the client's own certificate, and ``key`` a template of one secret, whose value
+    the worker has: a private key in PEM form, or the path of one there.
+    """
 
     verify: bool = True
     ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dns:
+    """How names become addresses; ``hosts`` has the addresses of names (in lower case) that are not looked up."""
+
+    resolve: str = "cached"
+    pick: str = "rotate"
+    hosts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """``per_user``: how many a user may have open; ``reuse``: whether they outlive an iteration."""
+
+    keep_alive: bool = True
+    per_user: int = DEFAULT_CONNECTIONS
+    reuse: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +90,31 @@ class Extract:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """``value`` is any JSON with templates in its texts (json), pairs of templates (form) or a template (raw)."""
+    """``value`` is any JSON with templates in its texts (json), pairs of templates (form), a template (raw), a tuple of
+    ``Part`` (multipart) or a ``File`` (file).
+    """
 
     kind: str
     value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of the plan by its name there; an engine reads its content once."""
+
+    name: str
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a multipart body: a ``value`` (template) or a ``file``; everything else is a template too."""
+
+    name: str
+    value: str | None = None
+    file: File | None = None
+    content_type: str | None = None
+    filename: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +195,8 @@ class HttpScenario:
     before: tuple[Action, ...]
     do: tuple[Action, ...]
     data: Data | None
+    connections: Connections = Connections()
+    dns: Dns = Dns()
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> HttpScenario:
@@ -163,14 +213,30 @@ def _scenario(wire: Mapping[str, Any]) -> HttpScenario:
         base_url=_text(wire["base_url"]),
         timeout_ns=_count(wire["timeout_ns"]),
         headers=_pairs(wire["headers"]),
-        tls=Tls(_flag(wire["tls"]["verify"]), _optional(wire["tls"]["ca"], _text)),
+        tls=_tls(wire["tls"]),
         redirects=_count(wire["redirects"]),
         cookies=_flag(wire["cookies"]),
         auth=_optional(wire["auth"], _auth),
         before=_actions(wire["before"]),
         do=_actions(wire["do"]),
         data=None if data is None else Data(*(_text(data[key]) for key in ("file", "order", "when_exhausted", "per"))),
+        connections=_optional(wire.get("connections"), _connections) or Connections(),
+        dns=_optional(wire.get("dns"), _dns) or Dns(),
     )
+
+
+def _tls(wire: Mapping[str, Any]) -> Tls:
+    cert, key = (_optional(wire.get(name), _text) for name in ("cert", "key"))
+    return Tls(_flag(wire["verify"]), _optional(wire["ca"], _text), cert, key)
+
+
+def _connections(wire: Mapping[str, Any]) -> Connections:
+    return Connections(_flag(wire["keep_alive"]), _count(wire["per_user"]), _flag(wire["reuse"]))
+
+
+def _dns(wire: Mapping[str, Any]) -> Dns:
+    hosts = tuple((_text(name), tuple(map(_text, _list(addresses)))) for name, addresses in _list(wire["hosts"]))
+    return Dns(_one_of(wire["resolve"], DNS_RESOLVE), _one_of(wire["pick"], DNS_PICK), hosts)
 
 
 def _actions(wire: object) -> tuple[Action, ...]:
@@ -196,7 +262,7 @@ def _request(wire: Mapping[str, Any]) -> Request:
         url=_text(wire["url"]),
         name=_text(wire["name"]),
         headers=_pairs(wire["headers"]),
-        body=_optional(wire["body"], lambda body: Body(_one_of(body["kind"], BODY_KINDS), body["value"])),
+        body=_optional(wire["body"], _body),
         auth=_optional(wire["auth"], _auth),
         timeout_ns=_optional(wire["timeout_ns"], _count),
         check=_check(wire["check"]),
@@ -206,6 +272,21 @@ def _request(wire: Mapping[str, Any]) -> Request:
         ),
         on_error=_one_of(wire["on_error"], ON_ERROR),
     )
+
+
+def _body(wire: Mapping[str, Any]) -> Body:
+    kind, value = _one_of(wire["kind"], BODY_KINDS), wire["value"]
+    if kind == "multipart":
+        return Body(kind, tuple(_part(part) for part in _list(value)))
+    return Body(kind, File(_text(value)) if kind == "file" else value)
+
+
+def _part(wire: Mapping[str, Any]) -> Part:
+    value, name = (_optional(wire.get(key), _text) for key in ("value", "file"))
+    if (value is None) == (name is None):
+        raise ValueError("a part has either a value or a file")
+    kind, shown = (_optional(wire.get(key), _text) for key in ("content_type", "filename"))
+    return Part(_text(wire["name"]), value, None if name is None else File(name), kind, shown)
 
 
 def _check(wire: Mapping[str, Any]) -> Check:

@@ -38,6 +38,7 @@ class ScriptedServer:
         context: ssl.SSLContext | None = None,
         greeting: bytes = b"",
         host: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         self._script = script
         self._context = context
@@ -46,14 +47,16 @@ class ScriptedServer:
         self.bodies: list[bytes] = []
         self.count: Counter[str] = Counter()
         self.connections = 0
-        self._listener = socket.create_server((host, 0), backlog=200)
+        self._host = f"[{host}]" if ":" in host else host
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family, backlog=200)
         self.port = self._listener.getsockname()[1]
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
     def url(self) -> str:
-        return f"{'https' if self._context else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self._context else 'http'}://{self._host}:{self.port}"
 
     def _accept(self) -> None:
         while True:

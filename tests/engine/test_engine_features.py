@@ -24,7 +24,7 @@ def make_certificate(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
     alternative: x509.GeneralName = x509.DNSName(name)
-    if name[0].isdecimal():
+    if name[0].isdecimal() or ":" in name:
         alternative = x509.IPAddress(ipaddress.ip_address(name))
     certificate = (
         x509.CertificateBuilder()

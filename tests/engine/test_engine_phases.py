@@ -36,7 +36,7 @@ def counts(engine: EngineProcess) -> dict[str, int]:
 
 
 def about(histogram: Histogram, milliseconds: int) -> bool:
-    return milliseconds * MILLISECOND <= histogram.min <= histogram.max < (milliseconds + 150) * MILLISECOND
+    return (milliseconds - 30) * MILLISECOND <= histogram.min <= histogram.max < (milliseconds + 150) * MILLISECOND
 
 
 def test_only_what_happened_is_recorded() -> None:

@@ -13,14 +13,16 @@ from loads.scheduler.planfile import parse_text
 from loads_queue.model.names import FUNCTIONS
 from loads_queue.model.plan import PLAN, STEP, load_plan
 from loads_queue.model.plan_fields import Fields
-from loads_queue.model.plan_http import ACTIONS, CHECK, DATA, HTTP, TLS
+from loads_queue.model.plan_http import ACTIONS, CHECK, DATA, HTTP
+from loads_queue.model.plan_http_bodies import PART
+from loads_queue.model.plan_http_net import DNS, TLS
 from loads_queue.model.plan_load import LOAD, STAGE
 from loads_queue.model.template import FIXED_NAMES, WORKER_NAMES
 from loads_queue.model.thresholds import METRICS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "plan-file.md").read_text()
 PLANS = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
-TABLES = [PLAN, STEP, LOAD, STAGE, HTTP, TLS, CHECK, DATA, *ACTIONS.values()]
+TABLES = [PLAN, STEP, LOAD, STAGE, HTTP, TLS, DNS, PART, CHECK, DATA, *ACTIONS.values()]
 
 
 def documents() -> list[dict[str, Any]]:

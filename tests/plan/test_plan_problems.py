@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from loads_queue.model.plan import load_plan
+from loads_queue.model.plan_step import FileFacts
 from loads_queue.model.problems import PlanError, path_text
 
 GOOD: dict[str, Any] = {
@@ -150,10 +151,38 @@ HTTP_CASES: list[Case] = [
     ((*HTTP, "headers"), {"A": "x\r\nB: y"}, "@.A: a header has no line breaks and control characters"),
     ((*HTTP, "headers"), {"A": "1", "a": "2"}, "@: the same header twice, apart from capitals"),
     ((*HTTP, "headers"), {"Content-Length": 3}, "@.Content-Length: the engine sets this header from the body"),
-    ((*HTTP, "tls"), {"cert": "x"}, "@.cert: not supported by this version"),
+    ((*HTTP, "tls"), {"cert": "x"}, "@: cert and key go together"),
+    ((*HTTP, "tls"), {"key": "${secret.K}"}, "@: cert and key go together"),
+    (
+        (*HTTP, "tls"),
+        {"cert": "x", "key": "-----BEGIN PRIVATE KEY-----"},
+        "@.key: is the name of a secret of the workers, as ${secret.CLIENT_KEY}: a key stands in no plan",
+    ),
+    (
+        (*HTTP, "tls"),
+        {"cert": "x", "key": "a${secret.K}"},
+        "@.key: is the name of a secret of the workers, as ${secret.CLIENT_KEY}: a key stands in no plan",
+    ),
     ((*HTTP, "tls"), {"verify": "on"}, "@.verify: not true or false: 'on'"),
     ((*HTTP, "redirects"), 99, "@: not a whole number from 0 to 50: 99"),
-    ((*HTTP, "dns"), {}, "@: not supported by this version"),
+    ((*HTTP, "http2"), True, "@: not supported by this version"),
+    ((*HTTP, "proxy"), "http://p:3128", "@: not supported by this version"),
+    ((*HTTP, "dns"), {"pick": "random"}, "@.pick: not one of rotate, pin: 'random'"),
+    ((*HTTP, "dns"), {"resolve": 60}, "@.resolve: not one of cached, each: 60"),
+    ((*HTTP, "dns"), {"hosts": {"h:80": ["127.0.0.1"]}}, "@.hosts['h:80']: not a host's name, without a port"),
+    ((*HTTP, "dns"), {"hosts": {"10.0.0.1": ["10.0.0.2"]}}, "@.hosts['10.0.0.1']: not a host's name, without a port"),
+    ((*HTTP, "dns"), {"hosts": {"h": []}}, "@.hosts.h: an empty list"),
+    ((*HTTP, "dns"), {"hosts": {"h": "127.0.0.1"}}, "@.hosts.h: not a list: '127.0.0.1'"),
+    (
+        (*HTTP, "dns"),
+        {"hosts": {"h": ["127.0.0.1:80"]}},
+        "@.hosts.h[0]: not an IP address, without a port: '127.0.0.1:80'",
+    ),
+    ((*HTTP, "dns"), {"hosts": {"h": ["other"]}}, "@.hosts.h[0]: not an IP address, without a port: 'other'"),
+    ((*HTTP, "dns"), {"hosts": {"h": ["::1"], "H": ["::1"]}}, "@.hosts: the same name twice, apart from capitals"),
+    ((*HTTP, "keep_alive"), "no", "@: not true or false: 'no'"),
+    ((*HTTP, "reuse"), 1, "@: not true or false: 1"),
+    ((*HTTP, "connections_per_user"), 0, "@: not a whole number from 1 to 1000: 0"),
     ((*HTTP, "auth"), {"basic": ["u"]}, "@.basic: is [USER, PASSWORD]"),
     ((*HTTP, "auth"), {}, "@: needs either basic or bearer"),
     (DO, {"gett": "/"}, "@: not an action: unknown key 'gett' (did you mean 'get'?)"),
@@ -183,7 +212,31 @@ HTTP_CASES: list[Case] = [
     (DO, {"post": "/", "json": 1, "body": "x"}, "@: json and body: a request has one body"),
     (DO, {"post": "/", "json": {"a": ["${var.q}"]}},
      "@.json.a[0]: ${var.q}: no request extracts it (the step extracts nothing)"),
-    (DO, {"post": "/", "multipart": {}}, "@.multipart: not supported by this version"),
+    (DO, {"post": "/", "multipart": {}}, "@.multipart: not a list: a mapping"),
+    (DO, {"post": "/", "multipart": []}, "@.multipart: an empty list"),
+    (DO, {"post": "/", "multipart": [{"value": "x"}]}, "@.multipart[0]: needs 'name'"),
+    (DO, {"post": "/", "multipart": [{"name": "x"}]}, "@.multipart[0]: needs either value or file"),
+    (
+        DO,
+        {"post": "/", "multipart": [{"name": "x", "value": "v", "file": "f"}]},
+        "@.multipart[0]: needs either value or file",
+    ),
+    (
+        DO,
+        {"post": "/", "multipart": [{"name": "x", "value": "v", "content_type": "a\r\nb"}]},
+        "@.multipart[0].content_type: a header has no line breaks and control characters",
+    ),
+    (
+        DO,
+        {"post": "/", "multipart": [{"name": "x", "file": "${row.f}"}]},
+        "@.multipart[0].file: '${row.f}': what stands here must be known before the run",
+    ),
+    (
+        DO,
+        {"post": "/", "headers": {"content-type": "a/b"}, "multipart": [{"name": "x", "value": "v"}]},
+        "@.headers.content-type: multipart sets this header itself, with the boundary of its parts",
+    ),
+    (DO, {"post": "/", "file": "f", "body": "x"}, "@: body and file: a request has one body"),
     (DO, {"method": "CONNECT", "url": "/"}, "@.method: not a method in capitals: 'CONNECT'"),
     (DO, {"get": "/", "name": "page ${row.x}"},
      "@.name: 'page ${row.x}': what stands here must be known before the run"),
@@ -256,7 +309,7 @@ def test_columns_are_checked_where_the_file_is_known() -> None:
     document = changed(DO, {"get": "/${row.nmae}"})
     document["steps"][0]["data"] = {"file": "d.csv"}
     assert problems_of(document) == []
-    assert problems_of(document, check_file=lambda kind, name: ("name", "city")) == [
+    assert problems_of(document, check_file=lambda kind, name: FileFacts(("name", "city"))) == [
         "steps[0].http.do[0].get: ${row.nmae}: the data has no such column (did you mean 'name'?)"
     ]
 

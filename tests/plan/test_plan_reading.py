@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from loads_queue.model.plan import Plan, Step, load_plan
+from loads_queue.model.plan_step import FileFacts
 from loads_queue.model.profile import ClosedLoad, IterationsLoad, OpenLoad, RateStage, UserStage
 from loads_queue.model.scenario import HttpScenario, OneOf, Pause, Repeat, Request
 from loads_queue.model.units import SECOND
@@ -88,7 +89,10 @@ def test_defaults() -> None:
     assert (step.graceful_stop_ns, step.graceful_ramp_down_ns) == (30 * SECOND, 30 * SECOND)
     assert step.run_max_time_ns == 90 * SECOND
     assert step.spec["timeout_ns"] == 30 * SECOND
-    assert (step.spec["redirects"], step.spec["cookies"], step.spec["tls"]) == (5, True, {"verify": True, "ca": None})
+    assert (step.spec["redirects"], step.spec["cookies"], step.spec["tls"]["verify"]) == (5, True, True)
+    assert (step.spec["tls"]["ca"], step.spec["tls"]["cert"], step.spec["tls"]["key"]) == (None, None, None)
+    assert step.spec["connections"] == {"keep_alive": True, "per_user": 8, "reuse": True}
+    assert step.spec["dns"] == {"resolve": "cached", "pick": "rotate", "hosts": []}
 
 
 def test_the_longest_time_of_a_step() -> None:
@@ -259,9 +263,9 @@ def test_a_secret_stays_a_reference() -> None:
 def test_files() -> None:
     asked: list[tuple[str, str]] = []
 
-    def check(kind: str, name: str) -> tuple[str, ...]:
+    def check(kind: str, name: str) -> FileFacts:
         asked.append((kind, name))
-        return ("a",)
+        return FileFacts(("a",), 5)
 
     http = {"base_url": "https://h", "tls": {"ca": "${CA}"}, "do": [{"get": "/${row.a}"}]}
     document = {"steps": [{"data": {"file": "d.csv"}, "http": http}]}

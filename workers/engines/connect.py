@@ -27,12 +27,14 @@ PHASES = ("resolving", "connecting", "shaking hands", "sending", "waiting for th
 class Connector:
     """Opens connections for one user, one at a time; ``phase`` says what it is at."""
 
-    __slots__ = ("_net", "_open", "_spare", "_type", "phase")
+    __slots__ = ("_net", "_open", "_pins", "_spare", "_type", "phase")
 
     def __init__(self, net: Net, connection_type: type[Connection] = Connection) -> None:
         self._net = net
         self._type = connection_type
         self._spare: socket.socket | None = None
+        self._pins = net.resolver.pins()
+        """The addresses that the user keeps to, from when it becomes active until ``release``."""
         self._open: Connection | None = None
         self.phase = RESOLVING
 
@@ -62,11 +64,11 @@ class Connector:
         return connection
 
     def _addresses(self, x: Exchange, origin: Origin) -> tuple[Address, ...]:
-        known = self._net.resolver.remembered(origin.host, origin.port)
+        known = self._net.resolver.remembered(origin.host, origin.port, self._pins)
         if known is not None:
             return known
         began = boottime_ns()
-        found = self._net.resolver.lookup(origin.host, origin.port)
+        found = self._net.resolver.lookup(origin.host, origin.port, self._pins)
         x.dns_ns += boottime_ns() - began
         return found
 
@@ -101,6 +103,8 @@ class Connector:
 
     def release(self) -> None:
         """Give back what was reserved."""
+        if self._pins:
+            self._pins.clear()
         if self._spare is not None:
             self._spare.close()
             self._spare = None

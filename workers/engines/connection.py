@@ -214,7 +214,9 @@ def open_socket(family: int) -> socket.socket:
 
 
 class Pool:
-    """Idle connections by origin; the one used last goes out first. The oldest make way for more than ``most``."""
+    """Idle connections by origin; the one used last goes out first. Of more than ``most`` those of the origin that has
+    had one for the longest make way, so that a user, who uses one at a time, never has more open.
+    """
 
     __slots__ = ("_count", "_idle", "_most")
 
@@ -232,6 +234,8 @@ class Pool:
             if connection.idle_alive():
                 return connection
             connection.close()
+        if self._count >= self._most:
+            self._evict()  # Another one is about to be opened.
         return None
 
     def has(self, origin: Origin) -> bool:

@@ -7,23 +7,18 @@ of its place in the request (a line break in a header) never reaches a socket.
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import quote_plus
 
-from loads_queue.model.scenario import Auth, Body, HttpScenario, Request
-from loads_queue.model.template import Template, to_text
+from loads_queue.model.scenario import Auth, HttpScenario, Request
+from loads_queue.model.template import Template
 
-from . import urls
+from . import bodies, urls
 from .http1 import header_line, request_line
 from .urls import Origin, Url
 from .variables import ANYBODY, Visit
 
 Headers = tuple[tuple[str, str], ...]
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
-_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
 _OF_BODY = frozenset({"content-type", "content-encoding", "content-language", "content-location"})
 _OF_ORIGIN = frozenset({"authorization", "cookie", "host", "proxy-authorization"})
 USER_AGENT = "loads-cluster"
@@ -97,9 +92,10 @@ class PreparedRequest:
         )
         self._base = urls.parse(scenario.base_url).origin if scenario.base_url else None
         self._url = Template.parse(spec.url)
-        self._headers = [(name, Template.parse(value)) for name, value in _merged(scenario.headers, spec.headers)]
+        common = scenario.headers if scenario.connections.keep_alive else (*scenario.headers, ("Connection", "close"))
+        self._headers = [(name, Template.parse(value)) for name, value in _merged(common, spec.headers)]
         self._auth = _auth_template(spec.auth or scenario.auth)
-        self._body = _BodyMaker(spec.body)
+        self._body = bodies.maker(spec.body)
         self._fixed: Outgoing | None = None
         texts = [self._url, *(value for _, value in self._headers), *self._auth]
         if self._body.fixed and all(text.literal is not None for text in texts):
@@ -128,69 +124,6 @@ class PreparedRequest:
         if self._body.type and "content-type" not in given:
             headers.append(("Content-Type", self._body.type))
         return Outgoing(self.spec.method, url, tuple(headers), self._body.make(visit))
-
-
-class _BodyMaker:
-    """Makes the body of a request."""
-
-    __slots__ = ("_bytes", "_kind", "_template", "fixed", "type")
-
-    def __init__(self, body: Body | None) -> None:
-        self._kind = body.kind if body is not None else ""
-        self.type = _TYPES.get(self._kind, "")
-        self._template: Any = None if body is None else _parsed(body.value)
-        self._bytes: bytes | None = None
-        self.fixed = not _has_names(self._template)
-        if self.fixed:
-            self._bytes = self.make(ANYBODY)
-
-    def make(self, visit: Visit) -> bytes:
-        """The body's bytes for one iteration; raises Refused."""
-        if self._bytes is not None:
-            return self._bytes
-        if not self._kind:
-            return b""
-        value = _rendered(self._template, visit)
-        if self._kind == "json":
-            text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-        elif self._kind == "form":
-            text = "&".join(f"{_form(name)}={_form(content)}" for name, content in value)
-        else:
-            text = to_text(value)
-        return text.encode("utf-8", "surrogatepass")
-
-
-def _form(value: object) -> str:
-    return quote_plus(to_text(value), errors="surrogatepass")
-
-
-def _parsed(value: Any) -> Any:
-    """A JSON value with its texts as templates."""
-    if isinstance(value, str):
-        return Template.parse(value)
-    if isinstance(value, Mapping):
-        return {name: _parsed(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_parsed(item) for item in value]
-    return value
-
-
-def _has_names(value: Any) -> bool:
-    if isinstance(value, Template):
-        return value.literal is None
-    if isinstance(value, dict):
-        return any(_has_names(item) for item in value.values())
-    return isinstance(value, list) and any(_has_names(item) for item in value)
-
-
-def _rendered(value: Any, visit: Visit) -> Any:
-    if isinstance(value, Template):
-        return value.render(visit.resolve)
-    if isinstance(value, dict):
-        return {name: _rendered(item, visit) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_rendered(item, visit) for item in value]
-    return value
 
 
 def _merged(common: Headers, own: Headers) -> Headers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from loads_queue.model.scenario import Action, HttpScenario, OneOf, Pause, Repeat, Request
+from loads_queue.model.scenario import Action, Connections, HttpScenario, OneOf, Pause, Repeat, Request
 
 from .checks import Judge
 from .prepared import Outgoing, PreparedRequest
@@ -137,6 +137,8 @@ class Program:
 
     def __init__(self, spec: HttpScenario) -> None:
         self._spec = spec
+        self.by_user = spec.connections != Connections(spec.connections.keep_alive) or spec.dns.pick == "pin"
+        """The plan says how a single user holds its connections, which only the driver with greenlets keeps to."""
         self._ops: list[Op] = []
         self.sends: list[Send] = []
         """Its requests, in the plan's order."""

@@ -6,6 +6,8 @@ from typing import Any
 
 from gevent.hub import RawGreenlet
 
+from loads_queue.model.scenario import DEFAULT_CONNECTIONS
+
 from .clock import boottime_ns
 from .connection import Pool
 from .cookies import CookieJar
@@ -14,8 +16,8 @@ from .user import User
 from .variables import Visit
 from .world import World
 
-IDLE_CONNECTIONS = 8
-"""Of a user, to all its origins."""
+IDLE_CONNECTIONS = DEFAULT_CONNECTIONS
+"""Of a user, to all its origins, unless the plan says otherwise."""
 _Job = tuple[Visit, int, int, int]
 
 
@@ -86,6 +88,10 @@ class Rider:
             self._jar, self.kept = world.scenario.jar(), {}
         outcome = self._user.run(world.scenario, visit, turn, self._jar, self.kept)
         world.recorder.end(turn, outcome, boottime_ns())
+        if not world.scenario.connections.reuse:
+            self._user.pool.close()
+            if self._guest:
+                self._user.release()
         self.busy = False
         return outcome == "ok" and bool(turn.first_sent)
 
@@ -105,12 +111,14 @@ class Riders:
         self.bare = world.scenario.program.bare
 
     def guest(self, on_over: OnOver) -> Rider:
-        """A seat for arrivals, which share connections."""
-        return Rider(self._world, self._pool, on_over, True)
+        """A seat for arrivals, which share connections, unless none is to outlive its iteration."""
+        connections = self._world.scenario.connections
+        pool = self._pool if connections.reuse else Pool(connections.per_user)
+        return Rider(self._world, pool, on_over, True)
 
     def user(self, on_over: OnOver) -> Rider:
         """A seat for a user."""
-        return Rider(self._world, Pool(IDLE_CONNECTIONS), on_over, False)
+        return Rider(self._world, Pool(self._world.scenario.connections.per_user), on_over, False)
 
     def close(self) -> None:
         """Close the connections that are shared."""

@@ -33,6 +33,7 @@ class Scenario:
         self.redirects = spec.redirects
         """How many may be followed in a row."""
         self.cookies = spec.cookies
+        self.connections = spec.connections
         self.program = Program(spec)
         self._wall_s = wall_s
         """Unix time in seconds, which cookies expire by."""

@@ -12,15 +12,18 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from gevent import GreenletExit
 
 from loads_queue.model import profile
 from loads_queue.model.scenario import HttpScenario
+from loads_queue.model.template import Template
 
 from . import drivers
 from .arrivals import Arrivals
+from .bodies import with_files
 from .channel import Channel
 from .clock import boottime_ns
 from .closed import ClosedUsers
@@ -32,9 +35,11 @@ from .http1 import Limits
 from .pacer import Alarm, Pacer
 from .permit import Permit
 from .recorder import Recorder
+from .resolve import Resolver
 from .scenario_run import Scenario
+from .tls import Trust
 from .user import Net
-from .variables import Fixed
+from .variables import Fixed, Visit
 from .vitals import Vitals
 from .world import Load, Order, World
 
@@ -105,11 +110,10 @@ class Session:
         spec = HttpScenario.from_wire(order.spec)
         load = profile.from_wire(order.load)
         load.shard(order.shard, order.shards)
-        scenario = Scenario(spec, lambda: int(time.time()))
-        ca_file = order.files[spec.tls.ca] if spec.tls.ca is not None else None
+        scenario = Scenario(with_files(spec, order.files), lambda: int(time.time()))
         guard = Guard(order.allowed_targets)
-        guard.check_origins(scenario.origins())
-        net = Net(self._hub, self._pacer, self, Limits(), spec.tls.verify, ca_file, guard)
+        guard.check_origins(scenario.origins(), dict(spec.dns.hosts))
+        net = Net(self._hub, self._pacer, self, Limits(), _resolver(self._hub, guard, spec, load), _trust(spec, order))
         if any(origin.scheme == "https" for origin in scenario.origins()):
             net.prepare_tls()
         self._driver = drivers.choose(scenario.program, order.path)
@@ -389,6 +393,18 @@ class Session:
         rows = self._parts[3] if self._parts is not None else None
         if rows is not None and rows.wrapped and not self._warnings:
             self._warnings.append(f"data {rows.name}: every row was used, and they began again from the first")
+
+
+def _resolver(hub: Any, guard: Guard, spec: HttpScenario, load: profile.Load) -> Resolver:
+    """Iterations of a rate share their connections: none of them has an address of its own to keep to."""
+    shared = isinstance(load, profile.OpenLoad) and spec.connections.reuse
+    return Resolver(hub, guard, replace(spec.dns, pick="rotate") if shared else spec.dns)
+
+
+def _trust(spec: HttpScenario, order: Order) -> Trust:
+    ca, cert = (order.files[name] if name is not None else None for name in (spec.tls.ca, spec.tls.cert))
+    key = Template.parse(spec.tls.key or "").text(Visit(Fixed(secrets=order.secrets), 0, 0, {}, {}, False).resolve)
+    return Trust(spec.tls.verify, ca, cert, key)
 
 
 def _changes(value: Any) -> list[profile.Change]:

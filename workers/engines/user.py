@@ -18,14 +18,13 @@ from .connection import Connection, Pool
 from .cookies import CookieJar
 from .errors import Interrupted, RequestError, TimedOut
 from .exchange import Exchange
-from .guard import Guard
 from .http1 import HeadParser, Limits, ResponseReader
 from .pacer import Deadline, Pacer
 from .permit import Permit
 from .recorder import Recorder, Turn
 from .resolve import Resolver
 from .scenario_run import Scenario, Walk
-from .tls import TlsStream, client_context
+from .tls import TlsStream, Trust
 from .urls import Origin
 from .variables import Visit
 
@@ -45,39 +44,26 @@ class Gate(Protocol):
 
 
 class Net:
-    """What all users of an engine share; raises ValueError where the CA file is none."""
+    """What all users of an engine share."""
 
     def __init__(
-        self,
-        hub: Any,
-        pacer: Pacer,
-        gate: Gate,
-        limits: Limits,
-        verify: bool,
-        ca_file: str | None,
-        guard: Guard | None = None,
+        self, hub: Any, pacer: Pacer, gate: Gate, limits: Limits, resolver: Resolver, trust: Trust
     ) -> None:
         self.hub = hub
         self.pacer = pacer
         self.gate = gate
         self.limits = limits
         self.heads = HeadParser()
-        self.resolver = Resolver(hub, guard or Guard())
-        self._verify = verify
-        self._ca_file = ca_file
-        self._context: Any = None
-        if ca_file is not None:
-            self.prepare_tls()
+        self.resolver = resolver
+        self.trust = trust
 
     def prepare_tls(self) -> None:
-        """Load the certificates to trust, which takes tens of milliseconds, before the first request needs them."""
-        if self._context is None:
-            self._context = client_context(self._verify, self._ca_file)
+        """Load certificates, which takes tens of milliseconds, before the first request needs them."""
+        self.trust.prepare()
 
     def tls_stream(self, origin: Origin) -> TlsStream:
         """A new TLS stream to an origin."""
-        self.prepare_tls()
-        return TlsStream(self._context, origin)
+        return self.trust.stream(origin)
 
 
 class User:
