@@ -17,18 +17,18 @@ from .exchange import Exchange
 from .lane import Lane
 from .line import Line
 from .program import Op, Send
-from .recorder import LiveSeries, Recorder
+from .recorder import Batch, Recorder
 from .riders import IDLE_CONNECTIONS
-from .seat import OnOver
+from .seat import OnOver, OwnTurns, Turns
 from .world import World
 
-_CHUNK = 65536
+_CHUNK = 16384
 
 
 class Swift:
     """A simple request, and where it counts at present."""
 
-    __slots__ = ("accepted", "found", "op", "origin", "size", "timeout_ns", "until", "wire")
+    __slots__ = ("accepted", "batch", "op", "origin", "size", "timeout_ns", "until", "wire")
 
     def __init__(self, op: Send) -> None:
         self.op = op
@@ -39,13 +39,13 @@ class Swift:
         verdicts = {status: op.judge.of_status(status) for status in range(200, 1000)}
         self.accepted = {status: checks for status, (error, checks) in verdicts.items() if error is None}
         """By status that is no failure, the checks to count."""
-        self.found: LiveSeries | None = None
+        self.batch: Batch | None = None
         self.until = 0
 
-    def roll(self, recorder: Recorder, now: int) -> LiveSeries:
+    def roll(self, recorder: Recorder, now: int) -> Batch:
         """Count in the second of ``now`` from here on."""
-        self.found, self.until = recorder.series_at(self.op.name, now)
-        return self.found
+        self.batch, self.until = recorder.batch(self.op.name, now, self.size, self.accepted)
+        return self.batch
 
 
 def swift(op: Op) -> Swift | None:
@@ -58,14 +58,19 @@ def swift(op: Op) -> Swift | None:
 class SwiftLane(Lane):
     """A lane that knows the short way."""
 
-    __slots__ = ("_found", "_sent", "_swift")
+    __slots__ = ("_again", "_batch", "_sent", "_swift")
 
     def __init__(self, seats: Lanes, pool: Pool, on_over: OnOver, guest: bool) -> None:
         super().__init__(seats, pool, on_over, guest)
         self._swift: Swift | None = None
         """The request under way, if it is on the short one."""
-        self._found: LiveSeries | None = None
+        self._batch: Batch | None = None
         self._sent = 0
+        self._again = 0
+
+    def again(self, until: int) -> None:
+        """Iterations that end before a time may be followed by others without a word to the load model."""
+        self._again = until
 
     def _short(self) -> bool:
         seats, walk = self._seats, self._walk
@@ -78,30 +83,31 @@ class SwiftLane(Lane):
         if line is None or line.origin != swift.origin or line.secured:
             return False
         gate = seats.gate
-        permit = gate.permit
+        permit = seats.permit
+        attempts = gate.attempts
         now = boottime_ns()
-        if now >= permit.until or gate.attempts >= permit.requests:
+        if now >= permit.until or attempts >= permit.requests:
             return False
         try:
             written = line.send_now(swift.wire)
         except OSError:
             return False
-        gate.attempts += 1
-        found = swift.found
-        if found is None or now >= swift.until:
-            found = swift.roll(seats.recorder, now)
-        seats.recorder.went(found)
+        gate.attempts = attempts + 1
+        batch = swift.batch
+        if batch is None or now >= swift.until:
+            batch = swift.roll(seats.recorder, now)
+        batch.sent += 1
         deadline = self._deadline
         deadline.at = at = now + swift.timeout_ns
         alarm = deadline.alarm
         if alarm is None or alarm.due > at:
             deadline.set(at)
         walk.at += 1
-        self._found, self._sent, self._swift = found, now, swift
-        if written == swift.size:
-            line.hold(self._on_readable)
-        else:
+        self._batch, self._sent, self._swift = batch, now, swift
+        if written != swift.size:
             self._write_rest(line, written)
+        elif not line.held:
+            line.hold(self._on_readable)
         return True
 
     def _write_rest(self, line: Line, written: int) -> None:
@@ -112,12 +118,12 @@ class SwiftLane(Lane):
         line.block(self._on_writable)
 
     def _exchange(self) -> Exchange | None:
-        swift = self._swift
-        if swift is None:
+        swift, batch = self._swift, self._batch
+        if swift is None or batch is None:
             return self._x
         self._swift = None
         self._x = x = self._walk.send(swift.op)
-        x.due, x.sent, x.series, x.bytes_out = self._free, self._sent, self._found, swift.size
+        x.due, x.sent, x.series, x.bytes_out = self._free, self._sent, batch.found, swift.size
         self._reader.begin(x.method, x.keep_body)
         self._connector.phase = WAITING
         self._reading = True
@@ -136,34 +142,39 @@ class SwiftLane(Lane):
                 return
             end = data.find(b"\r\n\r\n")
             known = self._seats.plain.get(data[:end])
-            if known is None or known[1] != len(data) - end or known[0] not in swift.accepted:
+            if known is None or known[2] != len(data) or known[0] not in swift.accepted:
                 x = self._exchange()
                 assert x is not None, "it is on its way"
                 self._take(x, line, data)
                 return
-            self._answered(swift, known[0], len(data))
+            self._answered(known)
         except Exception:
             with self._seats.guard():
                 raise
 
-    def _answered(self, swift: Swift, status: int, received: int) -> None:
+    def _answered(self, known: tuple[int, int, int]) -> None:
         ended = boottime_ns()
-        found, turn, sent, seats, walk = self._found, self._turn, self._sent, self._seats, self._walk
-        assert found is not None and turn is not None, "what was sent is counted, within an iteration"
+        batch, turn, sent = self._batch, self._turn, self._sent
+        assert batch is not None and turn is not None, "what was sent is counted, within an iteration"
         self._swift = None
         self._deadline.at = 0
-        seats.recorder.answered(found, status, received, swift.size)
-        found.responses.append(ended - self._free)
-        found.services.append(ended - sent)
-        checks = swift.accepted[status]
-        if checks is not None:
-            seats.recorder.checked(found, checks)
+        answers = batch.answers
+        answers[known] = answers.get(known, 0) + 1
+        batch.responses.append(ended - self._free)
+        batch.services.append(ended - sent)
         if not turn.first_sent:
             turn.first_sent = sent
         turn.last_ended = self._free = ended
+        walk, seats = self._walk, self._seats
         if walk.at == seats.end_at:
-            self._finish("ok" if walk.ok else "failed", ended)
-        elif not self._short():
+            if ended < self._again and seats.next_turn(ended):
+                seats.recorder.follow(turn, walk.ok, ended)
+                walk.at = seats.do_at
+                walk.ok = True
+            else:
+                self._finish("ok" if walk.ok else "failed", ended)
+                return
+        if not self._short():
             self._step()
 
 
@@ -186,8 +197,24 @@ class Lanes:
         self.origin = next(program.origins(), None)
         self.swifts = [swift(op) for op in program.ops]
         self.end_at = program.end_at
+        self.do_at = program.do_at
+        self.permit = world.permit
         self.bare = program.bare
+        self.turns = OwnTurns()
+        self.repeats: Turns | None = self.turns if program.bare else None
+        self._ask_for_more = world.ask_for_more
         self._pool = Pool(max(world.order.max_in_flight, 1))
+
+    def next_turn(self, now: int) -> bool:
+        """Count another turn of a user, where one may begin now."""
+        turns, permit = self.turns, self.permit
+        number = turns.turns
+        if turns.stopped or now >= permit.until or number >= permit.iterations:
+            return False
+        turns.turns = number + 1
+        if permit.hungry(number + 1, self.gate.attempts):
+            self._ask_for_more()
+        return True
 
     def guest(self, on_over: OnOver) -> Lane:
         """A seat for arrivals, which share connections."""

@@ -17,6 +17,7 @@ from loads_queue.model.profile import Change, ClosedLoad, ClosedShard
 from .clock import boottime_ns
 from .datafile import Exhausted
 from .recorder import ARCHIVED_SECONDS, SECOND
+from .seat import OwnTurns, Turns
 from .users import User, next_due
 from .world import World
 
@@ -50,7 +51,10 @@ class ClosedUsers:
         self._pace = load.pace_ns
         self._shard: ClosedShard = load.shard(world.order.shard, world.order.shards)
         self._zero = world.base + world.order.delay_ns
-        self._counter = first
+        self._turns: Turns = world.seats.repeats or OwnTurns()
+        self._turns.turns = first
+        self._repeats = world.seats.repeats is not None and load.pace_ns is None and world.rows is None
+        """Seats may begin a user's next turn by themselves."""
         self._held_from = self._covered = self._begun_from = max(heard, self._zero)
         self._stopped = False
         self._active = 0
@@ -103,20 +107,22 @@ class ClosedUsers:
         permit = self._permit
         if due > now:
             user.wake_at(min(due, span[1]))
-        elif now >= permit.until or self._counter >= permit.iterations:
+        elif now >= permit.until or self._turns.turns >= permit.iterations:
             user.await_permit()
         else:
+            if self._repeats:
+                user.again(span[1])
             self._begin_turn(user, due, now)
 
     def _begin_turn(self, user: User, due: int, now: int) -> None:
         try:
-            row = user.row(self._counter)
+            row = user.row(self._turns.turns)
         except Exhausted:
             self._world.exhausted()
             self._look(user, now)
             return
-        self._counter += 1
-        if self._permit.hungry(self._counter, self._gate.attempts):
+        self._turns.turns += 1
+        if self._permit.hungry(self._turns.turns, self._gate.attempts):
             self._world.ask_for_more()
         user.take_turn(due, row, now)
 
@@ -194,6 +200,7 @@ class ClosedUsers:
         self._add_users()
         for user in list(self._users.values()):
             span = self._span(user.number, now)
+            user.again(0)
             if user.busy:
                 self._retire_after(user, now if span is None or now < span[0] else span[1])
             user.nudge()
@@ -220,7 +227,7 @@ class ClosedUsers:
     def stop(self) -> None:
         """Nothing starts any more."""
         self.cover(boottime_ns())
-        self._stopped = True
+        self._stopped = self._turns.stopped = True
         for user in list(self._users.values()):
             user.nudge()
 
@@ -249,7 +256,7 @@ class ClosedUsers:
 
     def used(self) -> int:
         """How much of the bound on iterations is used."""
-        return self._counter
+        return self._turns.turns
 
     def close(self) -> None:
         """Users give their own things back."""

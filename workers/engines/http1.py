@@ -97,8 +97,8 @@ class HeadParser:
 
     def __init__(self) -> None:
         self._seen: dict[bytes, Head] = {}
-        self.plain: dict[bytes, tuple[int, int]] = {}
-        """The status of ordinary heads that were parsed lately, and how many bytes follow them, blank line included.
+        self.plain: dict[bytes, tuple[int, int, int]] = {}
+        """Of ordinary heads that were parsed lately the status, how many bytes follow, blank line included, and all.
 
         Ordinary is what asks for nothing but that the body is passed over: it has a length and no coding, the
         connection stays, and it sets no cookie and leads nowhere. (It must not be the answer to a HEAD.)
@@ -117,7 +117,7 @@ class HeadParser:
         if len(block) <= 2048:
             self._seen[block] = head
             if head.length is not None and head.length <= _PLAIN_BODY and head.ordinary:
-                self.plain[block] = (head.status, head.length + 4)
+                self.plain[block] = (head.status, head.length + 4, len(block) + head.length + 4)
         return head
 
 

@@ -108,6 +108,9 @@ class Lane:
             self._step()
         self._riding = False
 
+    def again(self, until: int) -> None:
+        """Its load model begins every turn."""
+
     def interrupt(self) -> None:
         """End the iteration, if there is one."""
         if not self.busy:
@@ -261,8 +264,8 @@ class Lane:
     def _put_line(self) -> None:
         line, self._line = self._line, None
         if line is not None:
-            line.let_go()
             if line.alive:
+                line.let_go()
                 self._pool.give(line)
             else:
                 line.close()

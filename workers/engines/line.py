@@ -21,11 +21,13 @@ permit is over."""
 class Line(Connection):
     """A connection of a lane. While it has a holder that is called when there is something to read."""
 
-    __slots__ = ("_left", "recv", "send_now")
+    __slots__ = ("_left", "held", "recv", "send_now")
 
     def __init__(self, hub: Any, sock: socket.socket, origin: Origin) -> None:
         super().__init__(hub, sock, origin)
         self._left: bytes | memoryview = b""
+        self.held = False
+        """It has a holder."""
         self.recv = sock.recv
         self.send_now = sock.send
 
@@ -36,18 +38,21 @@ class Line(Connection):
 
     def hold(self, on_readable: Callable[[], object]) -> None:
         """Have somebody called whenever there is something to read."""
-        self._waiter = on_readable
+        self.held = True
+        self._watcher.callback = on_readable
         if self._ready:
             self._ready = False
-            self._watcher.start(self._on_readable)
+            self._watcher.start(on_readable)
 
     def let_go(self) -> None:
         """Nobody reads: what comes now is noted, and asked about by ``idle_alive``."""
-        self._waiter = None
+        if self.held:
+            self.held = False
+            self._watcher.callback = self._on_readable
 
     def startle(self) -> None:
         """It became readable, and its holder does not read."""
-        self._waiter = None
+        self.let_go()
         self._on_readable()
 
     def write(self, data: bytes, permit: Permit, on_writable: Callable[[], object]) -> int:
@@ -65,7 +70,7 @@ class Line(Connection):
 
     def block(self, on_writable: Callable[[], object]) -> None:
         """The rest waits for room."""
-        self._waiter = None
+        self.let_go()
         if self._writer is None:
             self._writer = self._hub.loop.io(self._sock.fileno(), WRITE)
         self._writer.start(on_writable)

@@ -17,6 +17,7 @@ from loads_queue.model.summary import OTHER, Row, Series
 
 from .exchange import Exchange
 
+Checks = list[tuple[str, bool]]
 SECOND = 1_000_000_000
 MOST_SERIES = 500
 MOST_ERRORS = 100
@@ -27,9 +28,12 @@ agent lets it run without a word from the scheduler, and then has to amend every
 
 
 class LiveRow:
-    """A row and how many of its iterations and requests are under way."""
+    """A row, how many of its iterations and requests are under way, and what is yet to be counted in it.
 
-    __slots__ = ("_later", "dirty", "lateness", "open", "responses", "row", "services", "wire")
+    The commonest things are noted as briefly as can be, and counted all together by ``Recorder.fold``.
+    """
+
+    __slots__ = ("batches", "dirty", "lateness", "open", "responses", "row", "services", "wire")
 
     def __init__(self, row: Row) -> None:
         self.row = row
@@ -37,37 +41,42 @@ class LiveRow:
         self.dirty = True
         self.wire: dict[str, Any] = {}
         """As it was last told; it is as it is now where the row is not dirty."""
-        self._later: list[tuple[list[int], tuple[Histogram, ...]]] = []
-        self.lateness = self.later(row.lateness)
-        self.responses = self.later(row.iteration_response)
-        self.services = self.later(row.iteration_service)
-
-    def later(self, *histograms: Histogram) -> list[int]:
-        """A list whose values go into each of some histograms of the row, together, when it is told."""
-        values: list[int] = []
-        self._later.append((values, histograms))
-        return values
-
-    def fold(self) -> None:
-        """Put what waits in lists into its histograms."""
-        for values, histograms in self._later:
-            if values:
-                values.sort()
-                for histogram in histograms:
-                    histogram.record_all(values)
-                values.clear()
+        self.lateness: list[int] = []
+        """Of iterations that have begun."""
+        self.responses: list[int] = []
+        """Of iterations that have ended and were not interrupted, and their service times."""
+        self.services: list[int] = []
+        self.batches: list[Batch] = []
 
 
 class LiveSeries:
-    """A series of one row, and lists for times of requests that went well and were answered in one piece."""
+    """A series of one row."""
 
-    __slots__ = ("live", "responses", "series", "services")
+    __slots__ = ("live", "series")
 
     def __init__(self, live: LiveRow, series: Series) -> None:
         self.live = live
         self.series = series
-        self.responses = live.later(series.response_ok)
-        self.services = live.later(series.service, series.first_byte)
+
+
+class Batch:
+    """Requests of the same bytes, sent in the same second, that go well and are answered in one piece.
+
+    Whoever sends one adds to ``sent``; once it is answered, to ``answers`` (by status, bytes after the head and bytes
+    in all), ``responses`` and ``services`` (times). One that ends otherwise is settled as an exchange of ``found``.
+    """
+
+    __slots__ = ("accepted", "answers", "found", "responses", "sent", "services", "size")
+
+    def __init__(self, found: LiveSeries, size: int, accepted: Mapping[int, Checks | None]) -> None:
+        self.found = found
+        self.size = size
+        self.accepted = accepted
+        """By status, what was looked at in such an answer."""
+        self.sent = 0
+        self.answers: dict[tuple[int, int, int], int] = {}
+        self.responses: list[int] = []
+        self.services: list[int] = []
 
 
 class Turn:
@@ -145,36 +154,96 @@ class Recorder:
         """An iteration begins; it is counted in the second of ``key`` (its due time, or its start for users)."""
         live = self._live_at(key)
         row = live.row
-        live.open += 1
-        row.started += 1
-        row.in_flight += 1
         live.lateness.append(now - due)
         if key == now:
             row.began += 1
         else:
             self._live_at(now).row.began += 1
-        self.started += 1
         self.in_flight += 1
         return Turn(live, due, now)
+
+    def follow(self, turn: Turn, ok: bool, now: int) -> None:
+        """An iteration has ended, and its user begins another one at once."""
+        live = turn.live
+        live.responses.append(now - turn.due)
+        live.services.append(turn.last_ended - turn.first_sent)
+        if not ok:
+            self._count_failed(live)
+        live = self._live_at(now)
+        row = live.row
+        row.completed += 1
+        row.began += 1
+        live.lateness.append(0)
+        turn.live = live
+        turn.due = turn.started = now
+        turn.first_sent = turn.last_ended = 0
 
     def end(self, turn: Turn, outcome: str, now: int) -> None:
         """An iteration ends as ``ok``, ``failed`` or ``interrupted``."""
         live = turn.live
-        row = live.row
-        live.dirty = True
-        live.open -= 1
-        row.in_flight -= 1
         self.in_flight -= 1
         if outcome == "interrupted":
-            row.interrupted += 1
+            live.dirty = True
+            live.open -= 1
+            live.row.in_flight -= 1
+            live.row.interrupted += 1
             return
-        if outcome == "ok":
-            row.ok += 1
-        else:
-            row.failed += 1
+        if outcome == "failed":
+            self._count_failed(live)
         self._live_at(now).row.completed += 1
         live.responses.append(now - turn.due)
         live.services.append((turn.last_ended or now) - (turn.first_sent or turn.started))
+
+    def _count_failed(self, live: LiveRow) -> None:
+        """``fold`` will take it for one that is ok, by its times."""
+        live.dirty = True
+        live.row.failed += 1
+        live.row.ok -= 1
+
+    def fold(self, live: LiveRow) -> None:
+        """Count in a row what was noted beside it."""
+        row, begun, ended = live.row, len(live.lateness), len(live.responses)
+        if begun:
+            row.started += begun
+            self.started += begun
+            row.lateness.record_all(live.lateness)
+            live.lateness.clear()
+        if ended:
+            row.ok += ended
+            row.iteration_response.record_all(live.responses)
+            row.iteration_service.record_all(live.services)
+            live.responses.clear()
+            live.services.clear()
+        if begun or ended:
+            live.dirty = True
+            row.in_flight += begun - ended
+            live.open += begun - ended
+        for batch in live.batches:
+            if batch.sent or batch.responses:
+                self._fold_batch(live, batch)
+
+    def _fold_batch(self, live: LiveRow, batch: Batch) -> None:
+        series, sent, answered = batch.found.series, batch.sent, len(batch.responses)
+        live.dirty = True
+        batch.sent = 0
+        self.attempted += sent
+        series.attempted += sent
+        series.in_flight += sent - answered
+        live.open += sent - answered
+        series.ok += answered
+        series.answered += answered
+        series.bytes_out += batch.size * answered
+        for (status, _, received), count in batch.answers.items():
+            series.statuses[status] = series.statuses.get(status, 0) + count
+            series.bytes_in += received * count
+            if checks := batch.accepted[status]:
+                self._take_checks(series, checks, count)
+        batch.services.sort()
+        for histogram in (series.service, series.first_byte):
+            histogram.record_all(batch.services)
+        series.response_ok.record_all(batch.responses)
+        for noted in (batch.answers, batch.responses, batch.services):
+            noted.clear()
 
     def drop(self, column: str, due: int, count: int = 1) -> None:
         """Arrivals that were not started: ``dropped_in_flight``, ``dropped_late``, ``dropped_resource``, ``missed``."""
@@ -194,7 +263,9 @@ class Recorder:
         are surplus. Fewer are missed, unless an earlier change had made them surplus.
         """
         self.gather()
-        row = self.live(second).row
+        live = self.live(second)
+        self.fold(live)
+        row = live.row
         if excess > 0:
             spared = min(excess, row.missed)
             row.missed -= spared
@@ -305,36 +376,13 @@ class Recorder:
         x.series = None
         return found
 
-    def series_at(self, name: str, at: int) -> tuple[LiveSeries, int]:
-        """Where a request of a name that is sent at a time counts, and up to when that holds for others."""
+    def batch(self, name: str, at: int, size: int, accepted: Mapping[int, Checks | None]) -> tuple[Batch, int]:
+        """For requests of ``size`` bytes that are sent from a time on; and up to when."""
         second = self.second_of(at)
-        return self._series_of(name, second), self.base + (second + 1) * SECOND
-
-    def went(self, found: LiveSeries) -> None:
-        """A request was sent that counts in a series; it is told apart by nothing until it is over."""
-        live, series = found.live, found.series
-        self.attempted += 1
-        live.open += 1
-        live.dirty = True
-        series.attempted += 1
-        series.in_flight += 1
-
-    def answered(self, found: LiveSeries, status: int, bytes_in: int, bytes_out: int) -> None:
-        """One of those was answered in one piece, and is ok: its times go into the lists of ``found``."""
-        live, series = found.live, found.series
-        live.open -= 1
-        live.dirty = True
-        series.in_flight -= 1
-        series.ok += 1
-        series.answered += 1
-        statuses = series.statuses
-        statuses[status] = statuses.get(status, 0) + 1
-        series.bytes_in += bytes_in
-        series.bytes_out += bytes_out
-
-    def checked(self, found: LiveSeries, checks: list[tuple[str, bool]]) -> None:
-        """What was looked at in an answer, and whether it was right."""
-        self._take_checks(found.series, checks)
+        found = self._series_of(name, second)
+        batch = Batch(found, size, accepted)
+        found.live.batches.append(batch)
+        return batch, self.base + (second + 1) * SECOND
 
     def _open_series(self, x: Exchange, at: int) -> LiveSeries:
         self.attempted += 1
@@ -404,8 +452,8 @@ class Recorder:
         out = []
         for second in sorted(self._rows):
             live = self._rows[second]
+            self.fold(live)
             if live.dirty:
-                live.fold()
                 live.wire = live.row.to_wire()
                 live.dirty = False
                 out.append(live.wire)

@@ -11,7 +11,7 @@ from loads_queue.model.scenario import DEFAULT_CONNECTIONS
 from .clock import boottime_ns
 from .connection import Pool
 from .cookies import CookieJar
-from .seat import OnOver
+from .seat import OnOver, Turns
 from .user import User
 from .variables import Visit
 from .world import World
@@ -61,6 +61,9 @@ class Rider:
         # Ridden from within its own ``on_over``, the greenlet finds its job when that returns.
         self._greenlet.switch()
 
+    def again(self, until: int) -> None:
+        """Its load model begins every turn."""
+
     def interrupt(self) -> None:
         """End the iteration, if there is one."""
         if self.busy:
@@ -104,6 +107,7 @@ class Riders:
     """The seats of an engine with a greenlet each."""
 
     path = "greenlets"
+    repeats: Turns | None = None
 
     def __init__(self, world: World) -> None:
         self._world = world

@@ -46,8 +46,31 @@ class Seat(Protocol):
     def interrupt(self) -> None:
         """End the iteration, if there is one, as interrupted."""
 
+    def again(self, until: int) -> None:
+        """Where ``Seats.repeats``: an iteration of a user that ends before a time may be followed by another one at
+        once, without ``on_over``, as far as the permit goes; with 0 none is."""
+
 
 OnOver = Callable[[Seat], object]
+
+
+class Turns(Protocol):
+    """Turns of users: whoever begins one counts it here, a load model or the seats themselves."""
+
+    turns: int
+    """How many have begun."""
+    stopped: bool
+    """Seats begin none by themselves any more."""
+
+
+class OwnTurns:
+    """Of a load model whose seats begin none by themselves."""
+
+    __slots__ = ("stopped", "turns")
+
+    def __init__(self) -> None:
+        self.turns = 0
+        self.stopped = False
 
 
 class Seats(Protocol):
@@ -57,6 +80,8 @@ class Seats(Protocol):
     """``greenlets``, ``callbacks`` or ``compiled``."""
     bare: bool
     """Rides look at nothing of their visit: any will do."""
+    repeats: Turns | None
+    """Where users' seats make use of ``again`` (they do only if they are ``bare``): what they count turns in."""
 
     def guest(self, on_over: OnOver) -> Seat:
         """A seat for arrivals: each is a user of its own, without cookies or anything kept from others before it.

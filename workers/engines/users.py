@@ -25,8 +25,8 @@ class User:
     """One user of the shard; inactive at first."""
 
     __slots__ = (
-        "_alarm", "_bare", "_fresh", "_held", "_look", "_seat", "_waiter", "_waiting", "_world", "active", "begun",
-        "free", "number", "turns",
+        "_alarm", "_bare", "_fresh", "_held", "_look", "_repeats", "_seat", "_waiter", "_waiting", "_world", "active",
+        "begun", "free", "number", "turns",
     )  # fmt: skip
 
     def __init__(self, world: World, number: int, look: Callable[[User, int], None]) -> None:
@@ -34,6 +34,7 @@ class User:
         self._look = look
         self._seat: Seat = world.seats.user(self._over)
         self._bare = world.seats.bare
+        self._repeats = world.seats.repeats is not None
         self._alarm: Alarm | None = None
         self._waiter = 0
         self._waiting = False
@@ -99,6 +100,11 @@ class User:
         """End the turn, if there is one."""
         if self._seat.busy:
             self._seat.interrupt()
+
+    def again(self, until: int) -> None:
+        """Let the user's turns follow one another without a look until a time, where its seat can do that."""
+        if self._repeats:
+            self._seat.again(until)
 
     def row(self, counter: int) -> Mapping[str, Any]:
         """The data row for the next turn; raises Exhausted."""
