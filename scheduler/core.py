@@ -29,6 +29,8 @@ from .takeover import close, settle
 
 TICK_GAP_NS = 1_000_000_000
 """Leases age only while ticks come at least this often; else the scheduler's own pause would look like the fleet's."""
+PARDONED_REPORTS = 3
+"""So many Reports' time a lease has at least after a pause of the scheduler's own."""
 
 
 def step(cluster: Cluster, events: list[Event], now: int, read_plan: PlanReader) -> list[Command]:
@@ -80,12 +82,17 @@ def _steer(cluster: Cluster, event: SteerRequested, now: int) -> list[Command]:
 
 
 def _tick(cluster: Cluster, now: int, healthy: bool, drained: bool) -> None:
-    """Age the leases, unless what would renew them may be waiting in the broker. After a pause of the scheduler's own,
-    or an outage, each has its full time again."""
+    """Age the leases, unless what would renew them may be waiting in the broker.
+
+    After an outage each has its full time again. After a pause of the scheduler's own it has as much as the pause took,
+    and a few Reports' time at least: a scheduler that stumbles every few seconds must still see that a worker is gone.
+    """
     gap = now - cluster.last_tick if cluster.last_tick is not None else 0
     cluster.last_tick = now
-    if gap > TICK_GAP_NS or (healthy and not cluster.healthy):
+    if healthy and not cluster.healthy:
         cluster.renewed = dict.fromkeys(cluster.renewed, cluster.age)
+    elif gap > TICK_GAP_NS:
+        cluster.pardon(max(gap, PARDONED_REPORTS * cluster.report_interval_ns))
     elif healthy and drained:
         cluster.age += max(0, gap)
     cluster.healthy, cluster.drained = healthy, drained

@@ -439,6 +439,28 @@ def test_a_hole_that_nobody_can_fill_holds_a_run_up_for_a_minute(bench: Bench) -
     assert bench.cluster.workers["a"].whole_until("life") < bench.cluster.claims["ca"].sequence
 
 
+def test_a_scheduler_that_stumbles_again_and_again_still_sees_who_is_gone(bench: Bench) -> None:
+    plan = simple()
+    plan["steps"][0]["load"] = {"rate": 10, "for": "90s"}
+    granted(bench, plan)
+    for _ in range(5):
+        bench.now += 1_500_000_000
+        bench.tick(4)
+    assert not any(claim.active for claim in bench.cluster.claims.values() if claim.attempt == 1)
+
+
+def test_after_a_pause_of_its_own_a_scheduler_gives_leases_as_much_time_as_that_took(bench: Bench) -> None:
+    plan = simple()
+    plan["steps"][0]["load"] = {"rate": 10, "for": "90s"}
+    granted(bench, plan)
+    bench.tick(9)
+    bench.now += 5 * SECOND
+    bench.tick(4.5)
+    assert all(claim.active for claim in bench.cluster.claims.values())
+    bench.tick(1)
+    assert not any(claim.active for claim in bench.cluster.claims.values() if claim.attempt == 1)
+
+
 def test_an_outage_gives_every_lease_its_full_time_again(bench: Bench) -> None:
     plan = simple()
     plan["steps"][0]["load"] = {"rate": 10, "for": "90s"}
