@@ -566,10 +566,13 @@ cdef class Core:
         """The first alarm's time has come."""
         cdef uint64_t times
         cdef Lane* lane
+        cdef Py_ssize_t most = self.heap.size
         c_read(self.timer_fd, &times, sizeof(times))
         self.armed = 0
         self.now = clock_now()
-        while self.heap.size and self.heap.lanes[0].alarm <= self.now:
+        # What is set meanwhile, for at once even, is for the next time: everything else has its turn in between.
+        while most and self.heap.size and self.heap.lanes[0].alarm <= self.now:
+            most -= 1
             lane = self.heap.lanes[0]
             heap_remove(&self.heap, lane)
             try:
@@ -821,6 +824,7 @@ cdef class Core:
             and not self.stopped
             and self.now < self.until
             and self.turns < self.most_turns
+            and (self.first_origin < 0 or self.has_idle(lane, self.first_origin))
         ):
             self.turns += 1
             self.start_turn(lane, self.now, self.now, self.now, True)

@@ -45,15 +45,16 @@ def greenlets(world: World) -> Seats:
 def _compiled(program: Program, wanted: bool) -> Driver | None:
     """The compiled driver, where it is there and can run a program.
 
-    Its module has ``can(program) -> bool`` and ``Seats(world)``.
+    Its module has ``can(program) -> bool``, which raises ImportError without the extension, and ``Seats(world)``.
     """
     try:
         module = importlib.import_module(_COMPILED)
+        able = module.can(program)
     except ImportError as error:
         if wanted:
-            raise ValueError(f"LOADS_ENGINE_PATH is compiled, and {_COMPILED} was not built here: {error}") from None
+            raise ValueError(f"LOADS_ENGINE_PATH is compiled, and the core was not built here: {error}") from None
         return None
-    if not module.can(program):
+    if not able:
         return None
     driver: Driver = module.Seats
     return driver
