@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import engine_harness
 from engine_harness import EngineProcess
 from engine_targets import DemoTarget
+from loads.workers.engines.drivers import choose
+from loads.workers.engines.program import Program
+
+from loads_queue.model.scenario import HttpScenario
 
 EVERY_PATH = ("test_engine_contract", "test_engine_hostile", "test_engine_permit", "test_engine_steering")
 """What must hold whichever driver carries iterations out; the other files take the one that is chosen by itself."""
@@ -22,8 +25,8 @@ EVERY_PATH = ("test_engine_contract", "test_engine_hostile", "test_engine_permit
 
 def _paths() -> list[str]:
     try:
-        importlib.import_module("loads.workers.engines.compiled")
-    except ImportError:
+        choose(Program(HttpScenario.from_wire(engine_harness.scenario("http://127.0.0.1:9"))), "compiled")
+    except ValueError:
         return ["callbacks", "greenlets"]
     return ["callbacks", "greenlets", "compiled"]
 

@@ -17,9 +17,10 @@ from loads.workers.engines.cookies import CookieJar
 from loads.workers.engines.datafile import Exhausted, Rows
 from loads.workers.engines.errors import Refused
 from loads.workers.engines.exchange import Exchange
+from loads.workers.engines.live import Turn
 from loads.workers.engines.pacer import Pacer, _LoopTimer
 from loads.workers.engines.permit import Permit
-from loads.workers.engines.recorder import ARCHIVED_SECONDS, MOST_SERIES, Recorder, Turn
+from loads.workers.engines.recorder import ARCHIVED_SECONDS, MOST_SERIES, Recorder
 from loads.workers.engines.users import next_due
 
 from loads_queue.model.scenario import Data

@@ -16,9 +16,9 @@ from .connection import Pool
 from .exchange import Exchange
 from .lane import Lane
 from .line import Line
+from .live import Batch
 from .program import Op, Send
-from .recorder import Batch, Recorder
-from .riders import IDLE_CONNECTIONS
+from .recorder import Recorder
 from .seat import OnOver, OwnTurns, Turns
 from .world import World
 
@@ -125,7 +125,7 @@ class SwiftLane(Lane):
         self._x = x = self._walk.send(swift.op)
         x.due, x.sent, x.series, x.bytes_out = self._free, self._sent, batch.found, swift.size
         self._reader.begin(x.method, x.keep_body)
-        self._connector.phase = WAITING
+        self._phase = WAITING
         self._reading = True
         return x
 
@@ -201,7 +201,9 @@ class Lanes:
         self.permit = world.permit
         self.bare = program.bare
         self.turns = OwnTurns()
-        self.repeats: Turns | None = self.turns if program.bare else None
+        self.connections = world.scenario.connections
+        self.reuse = self.connections.reuse
+        self.repeats: Turns | None = self.turns if program.bare and self.reuse else None
         self._ask_for_more = world.ask_for_more
         self._pool = Pool(max(world.order.max_in_flight, 1))
 
@@ -217,12 +219,12 @@ class Lanes:
         return True
 
     def guest(self, on_over: OnOver) -> Lane:
-        """A seat for arrivals, which share connections."""
-        return SwiftLane(self, self._pool, on_over, True)
+        """A seat for arrivals, which share connections, unless none is to outlive its iteration."""
+        return SwiftLane(self, self._pool if self.reuse else Pool(self.connections.per_user), on_over, True)
 
     def user(self, on_over: OnOver) -> Lane:
         """A seat for a user."""
-        return SwiftLane(self, Pool(IDLE_CONNECTIONS), on_over, False)
+        return SwiftLane(self, Pool(self.connections.per_user), on_over, False)
 
     def close(self) -> None:
         """Close the connections that are shared."""

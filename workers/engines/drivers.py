@@ -23,9 +23,7 @@ def choose(program: Program, path: str) -> Driver:
     """
     if path not in PATHS:
         raise ValueError(f"LOADS_ENGINE_PATH is one of {', '.join(PATHS)}, not {path!r}")
-    if program.by_user:
-        return greenlets
-    if path in ("auto", "compiled"):
+    if path in ("auto", "compiled") and not program.by_user:
         found = _compiled(program, path == "compiled")
         if found is not None:
             return found

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gevent import getcurrent
-from gevent.hub import RawGreenlet
-
 from .clock import boottime_ns
-from .connect import PHASES, READING, SENDING, WAITING, Connector
-from .connection import Connection, Pool
+from .connect import CONNECTING, PHASES, READING, SENDING, WAITING
+from .connection import Pool
 from .cookies import CookieJar
+from .dialer import Dialer, Outcome
 from .errors import Interrupted, RequestError, TimedOut
 from .exchange import Effect, Exchange
 from .http1 import ResponseReader
 from .line import BLOCKED, HELD, Line
+from .live import Turn
 from .pacer import Alarm, Deadline
-from .recorder import Turn
 from .scenario_run import Walk
 from .seat import OnOver
 from .urls import Origin
@@ -37,9 +35,9 @@ class Lane:
     """One iteration after another; methods that end a request say so with True, and the caller goes on."""
 
     __slots__ = (
-        "_alarm", "_burst", "_connector", "_deadline", "_dialer", "_free", "_guest", "_held", "_jar", "_joining",
-        "_left", "_line", "_on_over", "_pool", "_reader", "_reading", "_riding", "_seats", "_sending", "_turn",
-        "_waiter", "_walk", "_x", "busy", "kept",
+        "_alarm", "_burst", "_deadline", "_dialer", "_free", "_guest", "_held", "_jar", "_left", "_line", "_on_over",
+        "_phase", "_pool", "_reader", "_reading", "_riding", "_seats", "_sending", "_turn", "_waiter", "_walk", "_x",
+        "busy", "kept",
     )  # fmt: skip
 
     def __init__(self, seats: Lanes, pool: Pool, on_over: OnOver, guest: bool) -> None:
@@ -49,7 +47,9 @@ class Lane:
         self._guest = guest
         self._walk = Walk(seats.scenario, seats.recorder.settle)
         self._reader = ResponseReader(seats.net.heads, seats.net.limits)
-        self._connector = Connector(seats.net, Line)
+        self._dialer = Dialer(seats, self._connected)
+        self._phase = WAITING
+        """What the request is doing, once it has its connection."""
         self._deadline = Deadline(seats.pacer, self._on_deadline)
         self._jar: CookieJar | None = None
         self._turn: Turn | None = None
@@ -70,9 +70,6 @@ class Lane:
         self._held = 0
         """Since when a request that had begun waits for a permit."""
         self._left = 0
-        self._dialer: RawGreenlet | None = None
-        self._joining: Exchange | None = None
-        """For which a connection was opened, or failed to be, of which its request has yet to hear."""
         self._burst = 0
 
     # The seat
@@ -85,15 +82,22 @@ class Lane:
     def leave(self) -> None:
         """Give back what belongs to the seat alone."""
         self._deadline.close()
-        self._connector.release()
+        self._dialer.connector.release()
         self._put_line()
         if not self._guest:
             self._pool.close()
 
+    def _give_back(self) -> None:
+        """No connection outlives its iteration; arrivals are users of their own, with their own addresses."""
+        self._put_line()
+        self._pool.close()
+        if self._guest:
+            self._dialer.connector.release()
+
     def reserve(self) -> None:
         """Make sure that the first request finds a socket; raises Resource."""
         if self._line is None:
-            self._connector.reserve(self._seats.origin, self._pool)
+            self._dialer.connector.reserve(self._seats.origin, self._pool)
 
     def ride(self, visit: Visit, due: int, key: int, now: int) -> None:
         """Start an iteration, and carry it on until it first waits."""
@@ -119,9 +123,7 @@ class Lane:
         asking = self._waiter and not self._held
         self._stop_waiting()
         if x is not None and not asking:
-            dialer = self._dialer
-            if dialer is not None:
-                dialer.throw(Interrupted())
+            self._dialer.throw(Interrupted())
             self._break(x)
             self._seats.recorder.interrupt(x)
         self._x = None
@@ -141,7 +143,9 @@ class Lane:
         assert turn is not None, "an iteration ends that has begun"
         seats.recorder.end(turn, outcome, now)
         self.busy = False
-        if self._guest:
+        if not seats.reuse:
+            self._give_back()
+        elif self._guest:
             self._put_line()
         if self._riding:
             seats.soon(self._report)
@@ -270,38 +274,12 @@ class Lane:
             else:
                 line.close()
 
-    def _dial(self, x: Exchange) -> None:
-        self._dialer = RawGreenlet(self._connect, parent=self._seats.hub)
-        self._dialer.switch(x)
-
-    def _connect(self, x: Exchange) -> None:
-        """In a greenlet of its own: open a connection; what comes then is for the hub."""
-        with self._seats.guard():
-            assert x.origin is not None, "a request that could not be built has an error"
-            line: Connection | None = None
-            failure: RequestError | None = None
-            try:
-                line = self._connector.connect(x, x.origin, getcurrent().switch)
-            except RequestError as error:
-                failure = error
-            except Interrupted:
-                return
-            finally:
-                self._dialer = None
-            assert line is None or isinstance(line, Line), "the connector was told what to make"
-            self._line = line
-            self._joining = x
-            self._seats.soon(self._connected, x, failure)
-
-    def _connected(self, x: Exchange, failure: RequestError | None) -> None:
-        with self._seats.guard():
-            if self._joining is not x:
-                return
-            self._joining = None
-            if failure is not None:
-                self._go_on(self._fail(x, failure))
-            elif self._line is not None:
-                self._go_on(self._write(x, self._line))
+    def _connected(self, x: Exchange, outcome: Outcome) -> None:
+        if isinstance(outcome, RequestError):
+            self._go_on(self._fail(x, outcome))
+        else:
+            self._line = outcome
+            self._go_on(self._write(x, outcome))
 
     # Sending
 
@@ -309,14 +287,15 @@ class Lane:
         assert x.origin is not None, "a request that could not be built has an error"
         line = self._take_line(x.origin)
         if line is None:
-            self._dial(x)
+            self._phase = CONNECTING
+            self._dialer.dial(x)
             return False
         return self._write(x, line)
 
     def _write(self, x: Exchange, line: Line) -> bool:
         seats = self._seats
         self._reader.begin(x.method, x.keep_body)
-        self._connector.phase = SENDING
+        self._phase = SENDING
         self._sending = True
         x.sent = boottime_ns()
         seats.recorder.sent(x)
@@ -345,7 +324,7 @@ class Lane:
                 self._put_line()
             self._hold()
             return False
-        self._connector.phase = WAITING
+        self._phase = WAITING
         self._reading = True
         line.hold(self._on_readable)
         return False
@@ -390,7 +369,7 @@ class Lane:
                     x.first = x.ended
                 if reader.feed(data):
                     break
-                self._connector.phase = READING
+                self._phase = READING
                 data = line.more()
             else:
                 return
@@ -417,11 +396,10 @@ class Lane:
 
     def _on_deadline(self) -> None:
         x = self._exchange()
-        error = TimedOut(f"timeout: {PHASES[self._connector.phase]}")
-        if self._dialer is not None:
-            self._dialer.throw(error)
-        elif x is not None:
-            self._go_on(self._fail(x, error))
+        if self._dialer.throw(TimedOut(f"timeout: {PHASES[self._dialer.connector.phase]}")):
+            return
+        if x is not None:
+            self._go_on(self._fail(x, TimedOut(f"timeout: {PHASES[self._phase]}")))
 
     def _fail(self, x: Exchange, error: RequestError) -> bool:
         x.error = str(error)
@@ -435,11 +413,10 @@ class Lane:
             self._sent_all(x, line)
         self._sending = self._reading = False
         self._deadline.at = 0
-        self._joining = None
+        self._dialer.forget()
         x.ended = boottime_ns()
         if x.sent:
             x.status = self._reader.status
             x.bytes_in = self._reader.received
-        self._connector.drop()
         if line is not None:
             line.close()

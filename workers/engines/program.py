@@ -138,7 +138,7 @@ class Program:
     def __init__(self, spec: HttpScenario) -> None:
         self._spec = spec
         self.by_user = spec.connections != Connections(spec.connections.keep_alive) or spec.dns.pick == "pin"
-        """The plan says how a single user holds its connections, which only the driver with greenlets keeps to."""
+        """The plan says how a single user holds its connections, which the compiled driver does not keep to."""
         self._ops: list[Op] = []
         self.sends: list[Send] = []
         """Its requests, in the plan's order."""

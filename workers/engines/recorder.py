@@ -16,8 +16,8 @@ from loads_queue.model.histogram import Histogram
 from loads_queue.model.summary import OTHER, Row, Series
 
 from .exchange import Exchange
+from .live import Batch, Checks, LiveRow, LiveSeries, Turn
 
-Checks = list[tuple[str, bool]]
 SECOND = 1_000_000_000
 MOST_SERIES = 500
 MOST_ERRORS = 100
@@ -25,71 +25,6 @@ MOST_CHECKS = 200
 ARCHIVED_SECONDS = 150
 """Rows that are settled are kept packed that long: an engine may hear of a change of its profile for as long as its
 agent lets it run without a word from the scheduler, and then has to amend every second from the change on."""
-
-
-class LiveRow:
-    """A row, how many of its iterations and requests are under way, and what is yet to be counted in it.
-
-    The commonest things are noted as briefly as can be, and counted all together by ``Recorder.fold``.
-    """
-
-    __slots__ = ("batches", "dirty", "lateness", "open", "responses", "row", "services", "wire")
-
-    def __init__(self, row: Row) -> None:
-        self.row = row
-        self.open = 0
-        self.dirty = True
-        self.wire: dict[str, Any] = {}
-        """As it was last told; it is as it is now where the row is not dirty."""
-        self.lateness: list[int] = []
-        """Of iterations that have begun."""
-        self.responses: list[int] = []
-        """Of iterations that have ended and were not interrupted, and their service times."""
-        self.services: list[int] = []
-        self.batches: list[Batch] = []
-
-
-class LiveSeries:
-    """A series of one row."""
-
-    __slots__ = ("live", "series")
-
-    def __init__(self, live: LiveRow, series: Series) -> None:
-        self.live = live
-        self.series = series
-
-
-class Batch:
-    """Requests of the same bytes, sent in the same second, that go well and are answered in one piece.
-
-    Whoever sends one adds to ``sent``; once it is answered, to ``answers`` (by status, bytes after the head and bytes
-    in all), ``responses`` and ``services`` (times). One that ends otherwise is settled as an exchange of ``found``.
-    """
-
-    __slots__ = ("accepted", "answers", "found", "responses", "sent", "services", "size")
-
-    def __init__(self, found: LiveSeries, size: int, accepted: Mapping[int, Checks | None]) -> None:
-        self.found = found
-        self.size = size
-        self.accepted = accepted
-        """By status, what was looked at in such an answer."""
-        self.sent = 0
-        self.answers: dict[tuple[int, int, int], int] = {}
-        self.responses: list[int] = []
-        self.services: list[int] = []
-
-
-class Turn:
-    """An iteration under way."""
-
-    __slots__ = ("due", "first_sent", "last_ended", "live", "started")
-
-    def __init__(self, live: LiveRow, due: int, started: int) -> None:
-        self.live = live
-        self.due = due
-        self.started = started
-        self.first_sent = 0
-        self.last_ended = 0
 
 
 class Recorder:

@@ -6,8 +6,6 @@ from typing import Any
 
 from gevent.hub import RawGreenlet
 
-from loads_queue.model.scenario import DEFAULT_CONNECTIONS
-
 from .clock import boottime_ns
 from .connection import Pool
 from .cookies import CookieJar
@@ -16,8 +14,6 @@ from .user import User
 from .variables import Visit
 from .world import World
 
-IDLE_CONNECTIONS = DEFAULT_CONNECTIONS
-"""Of a user, to all its origins, unless the plan says otherwise."""
 _Job = tuple[Visit, int, int, int]
 
 

@@ -19,9 +19,10 @@ from .cookies import CookieJar
 from .errors import Interrupted, RequestError, TimedOut
 from .exchange import Exchange
 from .http1 import HeadParser, Limits, ResponseReader
+from .live import Turn
 from .pacer import Deadline, Pacer
 from .permit import Permit
-from .recorder import Recorder, Turn
+from .recorder import Recorder
 from .resolve import Resolver
 from .scenario_run import Scenario, Walk
 from .tls import TlsStream, Trust
@@ -46,9 +47,7 @@ class Gate(Protocol):
 class Net:
     """What all users of an engine share."""
 
-    def __init__(
-        self, hub: Any, pacer: Pacer, gate: Gate, limits: Limits, resolver: Resolver, trust: Trust
-    ) -> None:
+    def __init__(self, hub: Any, pacer: Pacer, gate: Gate, limits: Limits, resolver: Resolver, trust: Trust) -> None:
         self.hub = hub
         self.pacer = pacer
         self.gate = gate
