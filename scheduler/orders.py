@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from loads_queue import codec
 from loads_queue.messages import Job
 from loads_queue.model.states import RunState
-from loads_queue.queue import Queue
+from loads_queue.queue import Queue, QueueError
 
 from .cluster import Cluster, Event, JobReceived, Run, SteerRequested, StopRequested
 from .doorkeeper import Doorkeeper
@@ -88,7 +88,7 @@ class Orders:
                 case Forget(run):
                     self._forget(cluster, run)
                 case Revive(letter, requeue):
-                    self._revive(letter, requeue)
+                    done = self._revive(letter, requeue)
                 case None:
                     pass
                 case event:
@@ -103,10 +103,11 @@ class Orders:
         self.reader.forget(run)
         self.store.purge(run)
 
-    def _revive(self, ident: int, requeue: bool) -> None:
+    def _revive(self, ident: int, requeue: bool) -> bool:
+        """Whether the order is done with; while the broker is away it waits."""
         letter = self.reader.dead_letter(ident)
         if letter is None:
-            return
+            return True
         if requeue:
             body = letter["body"]
             try:
@@ -115,5 +116,10 @@ class Orders:
                 body = self.door.encode(decoded.message, letter["queue"], self.clock())
             except codec.DecodeError:
                 log.info("dead letter %d still can't be read; it is sent as it is", ident)
-            self.queue.send(letter["queue"], [body])
+            try:
+                self.queue.send(letter["queue"], [body])
+            except QueueError as error:
+                log.warning("dead letter %d waits: %s", ident, error)
+                return False
         self.store.bury(ident)
+        return True

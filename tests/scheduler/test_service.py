@@ -312,6 +312,19 @@ def test_a_dead_letter_is_sent_again_or_discarded(url: str) -> None:
     assert rig.broker.sent[JOBS] == ["garbage"] and rig.dead() == []
 
 
+def test_a_letter_that_is_requeued_while_the_broker_is_away_waits_for_it(url: str) -> None:
+    rig = Rig(url)
+    rig.arrive(JOBS, "nonsense")
+    (letter,) = rig.service.reader.dead_letters()
+    rig.broker.away = True
+    rig.service.reader.order("", "requeue", {"id": letter["id"]}, "ann")
+    rig.turn()
+    assert len(rig.dead()) == 1 and rig.broker.sent[JOBS] == []
+    rig.broker.away = False
+    rig.turn()
+    assert rig.dead() == [] and rig.broker.sent[JOBS] == ["nonsense"]
+
+
 def test_a_run_is_deleted_once_it_is_over(url: str) -> None:
     rig = Rig(url)
     rig.arrive(JOBS, job())
