@@ -99,6 +99,44 @@ def test_proper_responses_are_understood_alike(response: tuple[str, bytes]) -> N
         assert found[3] == expected[3]
 
 
+@st.composite
+def odd_responses(draw: st.DrawFn) -> bytes:
+    """Proper enough for both: bare line feeds in the head, folded lines, several trailers."""
+    lines = ["HTTP/1.1 200 OK", "Transfer-Encoding: chunked"]
+    for name, value in draw(st.lists(st.tuples(TOKEN, VALUE), max_size=3)):
+        lines.append(f"{name}: {value}")
+        for more in draw(st.lists(VALUE.filter(bool), max_size=2)):
+            lines.append(draw(st.sampled_from([" ", "\t", "   "])) + more)
+    trailers = draw(st.lists(st.tuples(TOKEN, VALUE), max_size=3))
+    end = draw(st.sampled_from(["\r\n", "\n"]))
+    tail = "".join(f"{name}: {value}\r\n" for name, value in trailers)
+    body = _chunked(draw, draw(st.binary(max_size=30)))
+    body = body[: body.rindex(b"0\r\n")] + b"0\r\n" + tail.encode("latin-1") + b"\r\n"
+    return end.join((*lines, "", "")).encode("latin-1") + body
+
+
+def their_trailers(data: bytes) -> list[tuple[str, str]]:
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(h11.Request(method="GET", target="/", headers=[("Host", "h")]))
+    connection.send(h11.EndOfMessage())
+    connection.receive_data(data)
+    while not isinstance(event := connection.next_event(), h11.EndOfMessage):
+        assert event is not h11.NEED_DATA
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers]
+
+
+@settings(max_examples=300, deadline=None)
+@given(odd_responses(), st.data())
+def test_folds_line_feeds_and_trailers_are_understood_alike(whole: bytes, data: st.DataObject) -> None:
+    assert ours("GET", whole) == theirs("GET", whole) is not None
+    reader = ResponseReader(HeadParser(), Limits())
+    reader.begin("GET", True)
+    at = data.draw(st.integers(0, len(whole)))
+    done = reader.feed(whole[:at]) if at else False
+    assert done or reader.feed(whole[at:])
+    assert reader.trailers == their_trailers(whole)
+
+
 @settings(max_examples=300, deadline=None)
 @given(responses(), st.data())
 def test_damaged_responses_that_both_accept_are_understood_alike(

@@ -151,7 +151,7 @@ def _headers(lines: list[str]) -> list[tuple[str, str]]:
     for line in lines:
         if line[:1] in (" ", "\t") and found:
             name, value = found[-1]
-            found[-1] = (name, f"{value} {line.strip(' ')}".strip(" \t"))
+            found[-1] = (name, (value + " " + line.strip(" \t")).strip(" \t"))
             continue
         name, colon, value = line.partition(":")
         if not colon or not _TOKEN.fullmatch(name) or _BAD_VALUE.search(value):
