@@ -351,6 +351,7 @@ def _claim(claim: Claim) -> ClaimView:
         warnings=claim.warnings,
         users=claim.totals.users,
         in_flight=claim.totals.in_flight,
+        path=str(claim.health.get("path") or ""),
     )
     if end is None:
         return view

@@ -94,6 +94,7 @@ def step_summary(view: RunView, step: StepView, fit: Judged) -> dict[str, Any]:
         "name": step.name,
         "kind": step.kind,
         "workers": step.workers,
+        "engine": {"path": engine_path(step)},
         "ledger": ledger_summary(step.ledger),
         "user_seconds": user_seconds_summary(step.ledger.user_time),
         "requests": requests_summary(step.ledger.requests),
@@ -101,6 +102,12 @@ def step_summary(view: RunView, step: StepView, fit: Judged) -> dict[str, Any]:
         "iteration": iteration_summary(step.rows),
         "series": [series_summary(name, series[name], outside[name], end - begin) for name in sorted(series)],
     }
+
+
+def engine_path(step: StepView) -> str | None:
+    """Which driver the step's engines took, ``mixed`` where they differ; None where none has said."""
+    paths = {claim.path for claim in step.claims if claim.path}
+    return paths.pop() if len(paths) == 1 else "mixed" if paths else None
 
 
 def judge(view: RunView) -> tuple[Verdict, ...]:

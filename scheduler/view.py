@@ -40,6 +40,8 @@ class ClaimView:
     warnings: tuple[str, ...] = ()
     users: int = 0
     in_flight: int = 0
+    path: str = ""
+    """Which of its drivers its engine took; empty where it has not said."""
 
 
 @dataclass(frozen=True)
