@@ -9,6 +9,7 @@ ARGS ?=
 SEEDS ?= 5
 BROKER ?= all
 SIMULATED ?= 0
+EXHAUSTIVE ?= 0
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | expand -t 18
@@ -38,9 +39,9 @@ bench: environment ## Loads beside wrk, hey, Locust and others; writes docs/perf
 bench-minute: environment ## the figures of a minute's run, as a table (ARGS="--for 10s --rate 200" for another)
 	@.venv/bin/python -m bench.figures $(ARGS)
 
-chaos: environment-dev services ## faults on real clusters (SEEDS=20 BROKER=redis; SIMULATED=10000 for the simulator)
+chaos: environment-dev services ## faults on real clusters (SEEDS=20 BROKER=redis; simulator: SIMULATED=10000 EXHAUSTIVE=2)
 	@PATH="$$PATH:/usr/local/sbin:/usr/sbin:/sbin" .venv/bin/python -m scripts.chaos \
-		--seeds $(SEEDS) --broker $(BROKER) --simulated $(SIMULATED) $(ARGS)
+		--seeds $(SEEDS) --broker $(BROKER) --simulated $(SIMULATED) --exhaustive $(EXHAUSTIVE) $(ARGS)
 
 bench-scale: environment-dev services ## one scheduler against up to 1,000 simulated workers (ARGS="--workers 300")
 	@PATH="$$PATH:/usr/local/sbin:/usr/sbin:/sbin" .venv/bin/python -m bench.scale $(ARGS)

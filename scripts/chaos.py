@@ -29,9 +29,12 @@ def main() -> int:
     parser.add_argument("--broker", choices=("all", *BROKERS), default="all")
     parser.add_argument("--side-by-side", type=int, default=2, help="how many at once (default 2: two cores do it)")
     parser.add_argument("--simulated", type=int, default=0, help="seeds of the simulator, before all that (default 0)")
+    parser.add_argument(
+        "--exhaustive", type=int, default=0, choices=range(4), help="every small world with so many faults, before that"
+    )
     options = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
-    failed = simulate(options.simulated)
+    failed = simulate(options.simulated) + exhaust(options.exhaustive)
     brokers = BROKERS if options.broker == "all" else (options.broker,)
     wanted = [(seed, broker) for seed in range(options.first, options.first + options.seeds) for broker in brokers]
     with ThreadPoolExecutor(options.side_by_side) as pool:
@@ -50,6 +53,14 @@ def simulate(seeds: int) -> int:
     if not seeds:
         return 0
     command = [sys.executable, "-m", "tests.simulator.many", "--seeds", str(seeds)]
+    return int(subprocess.run(command, cwd=ROOT, check=False).returncode != 0)
+
+
+def exhaust(faults: int) -> int:
+    """The simulator's small worlds with up to so many faults; 1 where one of them failed."""
+    if not faults:
+        return 0
+    command = [sys.executable, "-m", "tests.simulator.exhaustive", "--faults", str(faults)]
     return int(subprocess.run(command, cwd=ROOT, check=False).returncode != 0)
 
 

@@ -56,6 +56,8 @@ def cached_plan(job: Job) -> Any:
 class SchedulerProcess(Process):
     """One life of one scheduler, from its wait for the epoch to its death."""
 
+    tick_ns = TICK_NS
+
     def __init__(
         self, world: World, name: str, broker: Broker, store: ModelStore, settings: Settings, clock: HostClock
     ) -> None:
@@ -226,7 +228,7 @@ class SchedulerProcess(Process):
             self.broker.pump(REPORTS)
         self._forget()
         self._turning = False
-        self._soon(MS if self._arrived else TICK_NS)
+        self._soon(MS if self._arrived else self.tick_ns)
 
     def _forget(self) -> None:
         now = self.clock.wall

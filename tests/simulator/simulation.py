@@ -29,11 +29,14 @@ SETTLE = 12 * SECOND
 class Simulation:
     """One world; ``run`` lets it go, ``problems`` are the broken invariants that were seen on the way."""
 
+    make_world, make_broker, make_store, make_scheduler = World, Broker, ModelStore, SchedulerProcess
+    """What it is made of; a world of another kind replaces them."""
+
     def __init__(self, seed: int, setup: Setup, tell: Callable[[str], None] | None = None) -> None:
         self.setup = setup
-        self.world = world = World(seed, tell)
-        self.broker = Broker(world, setup.manner)
-        self.store = ModelStore()
+        self.world = world = self.make_world(seed, tell)
+        self.broker = self.make_broker(world, setup.manner)
+        self.store = self.make_store()
         self.target = Target(world)
         self.dice = world.dice("happenings")
         self.hosts = {each.name: self._host(each) for each in setup.hosts}
@@ -71,7 +74,7 @@ class Simulation:
         self.world.later(at, submit)
 
     def _start_scheduler(self, name: str, clock: HostClock) -> None:
-        process = SchedulerProcess(self.world, name, self.broker, self.store, self.setup.settings, clock)
+        process = self.make_scheduler(self.world, name, self.broker, self.store, self.setup.settings, clock)
         if self.world.now < self.setup.quiet_at:
             process.crash_share = self.setup.crash_share
         self.schedulers[name] = process
@@ -176,8 +179,11 @@ class Simulation:
         if not self.world.run(self._all_final, self.limit):
             return
         self.ledgers = {run: self.ledger(run) for run in self.final_at}
-        end = self.world.now + SETTLE
-        self.world.run(lambda: False, max(end, self.setup.quiet_at + SETTLE))
+        self.settle()
+
+    def settle(self) -> None:
+        """Go on for a while after all is final."""
+        self.world.run(lambda: False, max(self.world.now, self.setup.quiet_at) + SETTLE)
 
     def _all_final(self) -> bool:
         for job in self.setup.jobs:
