@@ -25,12 +25,11 @@ _LONGEST = 10_000_000
 class Alarm:
     """A callback to come; ``cancel`` forgets it."""
 
-    __slots__ = ("_pacer", "callback", "due", "number")
+    __slots__ = ("_pacer", "callback", "due")
 
-    def __init__(self, pacer: Pacer, due: int, number: int, callback: Callable[[], object]) -> None:
+    def __init__(self, pacer: Pacer, due: int, callback: Callable[[], object]) -> None:
         self._pacer = pacer
         self.due = due
-        self.number = number
         self.callback: Callable[[], object] | None = callback
 
     def cancel(self) -> None:
@@ -38,9 +37,6 @@ class Alarm:
         if self.callback is not None:
             self.callback = None
             self._pacer._cancelled()
-
-    def __lt__(self, other: Alarm) -> bool:
-        return (self.due, self.number) < (other.due, other.number)
 
 
 class Deadline:
@@ -88,7 +84,8 @@ class Pacer:
 
     def __init__(self, loop: Any, on_error: Callable[[], object]) -> None:
         self._on_error = on_error
-        self._heap: list[Alarm] = []
+        self._heap: list[tuple[int, int, Alarm]] = []
+        """By time and number: no two have the same number, so that alarms are never compared."""
         self._count = 0
         self._armed: int | None = None
         self._lag = 0
@@ -99,8 +96,8 @@ class Pacer:
     def at(self, due: int, callback: Callable[[], object]) -> Alarm:
         """Call back at a time of CLOCK_BOOTTIME in nanoseconds, soon if it has passed."""
         self._count += 1
-        alarm = Alarm(self, due, self._count, callback)
-        heapq.heappush(self._heap, alarm)
+        alarm = Alarm(self, due, callback)
+        heapq.heappush(self._heap, (due, self._count, alarm))
         if not self._closed and (self._armed is None or due < self._armed):
             self._arm(due)
         return alarm
@@ -120,7 +117,7 @@ class Pacer:
         """Alarms that were cancelled long before their time must not pile up."""
         self._dead += 1
         if self._dead > 1000 and self._dead > len(self._heap) // 2:
-            self._heap = [alarm for alarm in self._heap if alarm.callback is not None]
+            self._heap = [entry for entry in self._heap if entry[2].callback is not None]
             heapq.heapify(self._heap)
             self._dead = 0
 
@@ -132,8 +129,8 @@ class Pacer:
         self._armed = None
         now = boottime_ns()
         longest = now + _LONGEST
-        while self._heap and now < longest and (self._heap[0].due <= now or self._heap[0].callback is None):
-            alarm = heapq.heappop(self._heap)
+        while self._heap and now < longest and (self._heap[0][0] <= now or self._heap[0][2].callback is None):
+            _, _, alarm = heapq.heappop(self._heap)
             if alarm.callback is None:
                 self._dead = max(0, self._dead - 1)
                 continue
@@ -144,8 +141,8 @@ class Pacer:
             except Exception:
                 self._on_error()
             now = boottime_ns()
-        if self._heap and not self._closed and (self._armed is None or self._heap[0].due < self._armed):
-            self._arm(self._heap[0].due)
+        if self._heap and not self._closed and (self._armed is None or self._heap[0][0] < self._armed):
+            self._arm(self._heap[0][0])
 
 
 class _Spec(ctypes.Structure):
@@ -161,13 +158,15 @@ class _TimerFd:
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create failed")
         self._callback = callback
+        self._spec = _Spec()
+        self._at = ctypes.byref(self._spec)
         self._watcher = loop.io(self._fd, _READ)
         self._watcher.start(self._ring)
 
     def set(self, due: int) -> None:
         """Ring at a time of CLOCK_BOOTTIME; 0 would disarm it, so the past becomes 1 ns after the start."""
-        seconds, nanoseconds = divmod(max(due, 1), 1_000_000_000)
-        self._settime(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(_Spec(0, 0, seconds, nanoseconds)), None)
+        self._spec.value_s, self._spec.value_ns = divmod(max(due, 1), 1_000_000_000)
+        self._settime(self._fd, _TFD_TIMER_ABSTIME, self._at, None)
 
     def close(self) -> None:
         """Give the descriptor back."""
