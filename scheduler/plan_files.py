@@ -7,9 +7,9 @@ import ssl
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from loads_queue.model.plan_http_bodies import LARGEST_BODY_FILES
 from loads_queue.model.plan_step import FileFacts
 from loads_queue.model.rows import read_rows
+from loads_queue.model.scenario import LARGEST_BODY_FILES
 from loads_queue.model.units import shown
 
 LONGEST_LINE = 1 << 20

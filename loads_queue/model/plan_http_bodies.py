@@ -7,10 +7,17 @@ from typing import Any
 from .plan_fields import At, Field, Fields, Kind, ListOf, text
 from .plan_http_parts import ANY_TEXT, HEADER_VALUE
 
-LARGEST_BODY_FILES = 16 * 1024 * 1024
-"""Of the files in one request's body together: each request in flight may hold a copy."""
 FILE_NAME = text("a file's name")
-PART = Fields(
+
+
+class _PartFields(Fields):
+    """Fields of which one of two is needed."""
+
+    def schema(self) -> dict[str, Any]:
+        return {**super().schema(), "oneOf": [{"required": ["value"]}, {"required": ["file"]}]}
+
+
+PART = _PartFields(
     {
         "name": Field(ANY_TEXT, "The field's name.", required=True),
         "value": Field(ANY_TEXT, "What is in it."),

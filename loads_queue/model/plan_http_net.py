@@ -59,8 +59,15 @@ class Hosts(Kind):
         return _HOSTS.schema()
 
 
+class _TlsFields(Fields):
+    """Fields of which two go together."""
+
+    def schema(self) -> dict[str, Any]:
+        return {**super().schema(), "dependentRequired": {"cert": ["key"], "key": ["cert"]}}
+
+
 _HOSTS = MapOf(ListOf(Scalar(_address, {"type": "string"}), most=MOST_ADDRESSES), _name_problem)
-TLS = Fields(
+TLS = _TlsFields(
     {
         "verify": Field(flag(), "Whether the target's certificate must be right.", default=True),
         "ca": Field(text("a file's name"), "A file of certificates to trust; default: the system's."),

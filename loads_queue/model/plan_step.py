@@ -20,10 +20,10 @@ from .plan_http import (
     read_http,
     requests_of,
 )
-from .plan_http_bodies import LARGEST_BODY_FILES
 from .plan_http_net import note_shared
 from .plan_load import DEFAULT_LOAD, LOAD, STAGE_NAME, Load, LoadPart, read_load
 from .profile import OpenLoad
+from .scenario import LARGEST_BODY_FILES
 from .template import to_text
 from .units import format_duration, shown
 

@@ -15,6 +15,8 @@ T = TypeVar("T")
 
 BODY_KINDS = ("json", "form", "raw", "multipart", "file")
 DEFAULT_CONNECTIONS = 8
+LARGEST_BODY_FILES = 16 * 1024 * 1024
+"""Bytes of the files in one request's body together: each request in flight may hold a copy."""
 EXTRACT_KINDS = ("json", "regex", "header")
 ON_ERROR = ("continue", "end_iteration")
 DNS_RESOLVE = ("cached", "each")

@@ -58,6 +58,15 @@ def test_secrets_come_from_the_environment_and_only_those_asked_for(store: FileS
     assert prepare(offer(spec=spec), "w1", store, environ)["secrets"] == {"API_TOKEN": "s3cret"}
 
 
+def test_the_key_of_a_client_certificate_is_one_of_them_and_its_certificate_a_file(store: FileStore) -> None:
+    spec = {"tls": {"verify": True, "ca": None, "cert": "client.pem", "key": "${secret.CLIENT_KEY}"}}
+    told = offer(spec=spec, files={"client.pem": store.put(b"certificate")})
+    line = prepare(told, "w1", store, {"LOADS_SECRET_CLIENT_KEY": "-----BEGIN"})
+    assert line["secrets"] == {"CLIENT_KEY": "-----BEGIN"} and line["spec"] == spec
+    with pytest.raises(NotPrepared, match="lacks secrets of the plan: set LOADS_SECRET_CLIENT_KEY in its environment"):
+        prepare(told, "w1", store, {})
+
+
 def test_missing_secrets_are_all_named_and_no_other_is_shown(store: FileStore) -> None:
     spec = {"a": "${secret.ONE} ${secret.TWO} ${secret.THREE}"}
     with pytest.raises(NotPrepared) as caught:

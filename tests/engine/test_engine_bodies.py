@@ -15,8 +15,7 @@ from loads.workers.engines.errors import Refused
 from loads.workers.engines.prepared import PreparedRequest
 from loads.workers.engines.variables import Fixed, Visit
 
-from loads_queue.model.plan_http_bodies import LARGEST_BODY_FILES
-from loads_queue.model.scenario import HttpScenario
+from loads_queue.model.scenario import LARGEST_BODY_FILES, HttpScenario
 
 BINARY = bytes(range(256)) + b"\r\n--loads-\r\n"
 

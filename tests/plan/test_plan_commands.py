@@ -105,6 +105,11 @@ def test_the_template_is_right_by_the_schema() -> None:
         (("steps", 0, "http", "do", 0), {"repeat": 2}),
         (("steps", 0, "http", "redirects"), 51),
         (("steps", 0, "http", "tls"), {"cert": "x"}),
+        (("steps", 0, "http", "tls"), {"cert": "x", "key": "-----BEGIN PRIVATE KEY-----"}),
+        (("steps", 0, "http", "dns"), {"pick": "random"}),
+        (("steps", 0, "http", "keep_alive"), "sometimes"),
+        (("steps", 0, "http", "do", 0), {"post": "/", "multipart": [{"name": "n"}]}),
+        (("steps", 0, "http", "do", 0), {"post": "/", "multipart": [{"name": "n", "value": "v", "file": "f"}]}),
         (("steps", 0, "data"), {"order": "random"}),
         (("plans",), []),
     ],
@@ -122,6 +127,17 @@ def test_the_schema_lets_names_stand_for_numbers() -> None:
     document = copy.deepcopy(parse_text(TEMPLATE)[0])
     document["steps"][0]["http"]["redirects"] = "${N}"
     document["steps"][1]["load"] = {"users": "${USERS}", "for": "${LENGTH}"}
+    VALIDATOR.validate(document)
+
+
+def test_the_schema_knows_connections_and_bodies() -> None:
+    document = copy.deepcopy(parse_text(TEMPLATE)[0])
+    http = document["steps"][0]["http"]
+    http["tls"] = {"cert": "client.pem", "key": "${secret.CLIENT_KEY}"}
+    http["dns"] = {"resolve": "each", "pick": "pin", "hosts": {"h": ["10.0.0.1", "::1"]}}
+    http.update(keep_alive=False, connections_per_user=2, reuse="${REUSE}")
+    parts = [{"name": "n", "value": 1}, {"name": "f", "file": "f.bin", "content_type": "a/b", "filename": "f"}]
+    http["do"] += [{"put": "/", "file": "f.bin"}, {"post": "/", "multipart": parts}]
     VALIDATOR.validate(document)
 
 

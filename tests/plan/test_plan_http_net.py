@@ -9,10 +9,9 @@ import pytest
 from loads.scheduler.plan_files import PlanFiles
 
 from loads_queue.model.plan import Plan, load_plan
-from loads_queue.model.plan_http_bodies import LARGEST_BODY_FILES
 from loads_queue.model.plan_step import FileFacts
 from loads_queue.model.problems import PlanError
-from loads_queue.model.scenario import Body, Connections, Dns, File, HttpScenario, Part, Tls
+from loads_queue.model.scenario import LARGEST_BODY_FILES, Body, Connections, Dns, File, HttpScenario, Part, Tls
 
 USERS = {"users": 2, "iterations": 1}
 KEY = "${secret.CLIENT_KEY}"

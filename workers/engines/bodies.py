@@ -14,8 +14,17 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote_plus
 
-from loads_queue.model.plan_http_bodies import LARGEST_BODY_FILES
-from loads_queue.model.scenario import Action, Body, File, HttpScenario, OneOf, Part, Repeat, Request
+from loads_queue.model.scenario import (
+    LARGEST_BODY_FILES,
+    Action,
+    Body,
+    File,
+    HttpScenario,
+    OneOf,
+    Part,
+    Repeat,
+    Request,
+)
 from loads_queue.model.template import Template, to_text
 
 from .errors import Refused
