@@ -150,10 +150,11 @@ class TestAddresses:
 
     def test_what_a_plan_says_of_a_name_does_not_pass_the_guard(self) -> None:
         with ScriptedServer({}) as server:
-            spec = scenario("", request(f"http://${{var.x}}shop.test:{server.port}/", name="made"))
-            spec["dns"] = dns(hosts=[["shop.test", ["127.0.0.1"]]])
-            spec["do"] = [request(f"http://shop.${{fn.now()}}.test:{server.port}/", name="never"), *spec["do"]]
-            known = scenario(f"http://shop.test:{server.port}", dns=dns(hosts=[["shop.test", ["127.0.0.1"]]]))
+            given = dns(hosts=[["shop.test", ["127.0.0.1"]]])
+            known = scenario(f"http://shop.test:{server.port}", dns=given)
+            made = scenario("", request(f"http://${{STEP_NAME}}.test:{server.port}/", name="made"), dns=given)
+            engine = run_engine(made, counted_load(1, 2), step="shop", allowed_targets="shop.test")
+            assert engine.requests.errors == {REFUSED: 2} and server.connections == 0
             engine = EngineProcess()
             try:
                 engine.spec(known, counted_load(1, 1), allowed_targets="shop.test")
