@@ -1,6 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer, and this file. Each target does its own set-up, in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix bench bench-minute bench-scale chaos environment environment-dev services clean
+.PHONY: help demo test check fix bench bench-minute bench-scale chaos fuzz-core environment environment-dev services clean
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 PYTHON_FILES := loads_queue scheduler workers deploy tests bench scripts setup.py
@@ -38,6 +38,9 @@ bench: environment ## Loads beside wrk, hey, Locust and others; writes docs/perf
 
 bench-minute: environment ## the figures of a minute's run, as a table (ARGS="--for 10s --rate 200" for another)
 	@.venv/bin/python -m bench.figures $(ARGS)
+
+fuzz-core: environment-dev ## the compiled core's parser against the pure one, under AddressSanitizer (ARGS="-k chunked")
+	@scripts/fuzz-core.sh $(ARGS)
 
 chaos: environment-dev services ## faults on real clusters (SEEDS=20 BROKER=redis; simulator: SIMULATED=10000 EXHAUSTIVE=2)
 	@PATH="$$PATH:/usr/local/sbin:/usr/sbin:/sbin" .venv/bin/python -m scripts.chaos \
