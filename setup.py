@@ -34,8 +34,11 @@ def extensions() -> list[Extension]:
     except ImportError:
         warnings.warn("without Cython the compiled core of the HTTP engine is left out", stacklevel=1)
         return []
-    core = Extension("loads.workers.engines._core", ["workers/engines/_core.pyx"], optional=True)
-    return cythonize([core], build_dir="build", quiet=True)
+    core = Extension("loads.workers.engines._core", ["workers/engines/_core.pyx"])
+    found: list[Extension] = cythonize([core], build_dir="build", quiet=True)
+    for extension in found:
+        extension.optional = True  # Said of what goes into cythonize, it would be lost.
+    return found
 
 
 setup(packages=packages(), package_dir={"": ".", **FOLDERS}, ext_modules=extensions())

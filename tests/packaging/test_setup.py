@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,18 @@ def test_missing_servers_fail_in_ci(poor_path: str) -> None:
     done = call(SCRIPTS / "services.sh", path=poor_path, CI="true")
     assert done.returncode == 1
     assert "redis-server" in done.stderr
+
+
+def test_without_a_compiler_the_rest_is_built(tmp_path: Path) -> None:
+    pytest.importorskip("Cython", reason="it is what the core is built with")
+    setup = (sys.executable, "setup.py", "build_ext", "--build-lib", tmp_path / "lib", "--build-temp", tmp_path / "temp")
+    done = subprocess.run(
+        [str(part) for part in setup],
+        cwd=SCRIPTS.parent,
+        env={**os.environ, "CC": "false"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 'building extension "loads.workers.engines._core" failed' in done.stdout + done.stderr
+    assert not list(tmp_path.rglob("_core.*.so"))
