@@ -82,7 +82,15 @@ def test_missing_servers_fail_in_ci(poor_path: str) -> None:
 
 def test_without_a_compiler_the_rest_is_built(tmp_path: Path) -> None:
     pytest.importorskip("Cython", reason="it is what the core is built with")
-    setup = (sys.executable, "setup.py", "build_ext", "--build-lib", tmp_path / "lib", "--build-temp", tmp_path / "temp")
+    setup = (
+        sys.executable,
+        "setup.py",
+        "build_ext",
+        "--build-lib",
+        tmp_path / "lib",
+        "--build-temp",
+        tmp_path / "temp",
+    )
     done = subprocess.run(
         [str(part) for part in setup],
         cwd=SCRIPTS.parent,
