@@ -16,6 +16,7 @@ from engine_harness import (
     FOREVER,
     SECOND,
     EngineProcess,
+    boottime,
     closed_load,
     counted_load,
     open_load,
@@ -419,3 +420,20 @@ def test_iterations_that_end_at_once_do_not_starve_it_either(engine: EngineProce
     assert time.monotonic() - began < 3
     found = engine.requests
     assert found.failed + found.interrupted == found.unsent > 10
+
+
+def test_more_arrivals_than_any_engine_can_begin_are_dropped_and_the_agent_is_still_heard(
+    engine: EngineProcess, demo: DemoTarget
+) -> None:
+    engine.spec(scenario(demo.url, request("/delay/50")), open_load(300_000, 20), max_in_flight=5)
+    engine.until_ready()
+    engine.permit()
+    engine.start()
+    for _ in range(3):
+        engine.until("snapshot", 5)
+        engine.permit(until=boottime() + 60 * SECOND)
+    engine.stop()
+    engine.finish(10)
+    total = engine.total
+    assert total.started >= 10 and total.dropped_in_flight > 0
+    assert total.started + total.dropped + total.missed == engine.snapshots[-1]["totals"]["next"]

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from run_harness import Command, Target, wait_for
 
 PLAN = """
@@ -23,15 +22,25 @@ steps:
     load: {{rate: 50, for: {seconds}s}}
     http: {{base_url: "{url}", do: [{{get: /}}]}}
 """
+MUCH = """
+name: too much
+thresholds:
+  - requests > 0
+steps:
+  - name: browse
+    workers: 1
+    load: {{rate: 400000, for: 3s, max_in_flight: 20}}
+    http: {{base_url: "{url}", do: [{{get: /}}]}}
+"""
 WITNESS_S = 0.01
 STOOD_STILL_S = 0.03
 
 
 class Witness:
-    """Sleeps for a moment again and again: how much too long the machine lets that be."""
+    """Sleeps for a moment again and again: in which seconds the machine lets that be far too long."""
 
     def __init__(self) -> None:
-        self.worst_s = 0.0
+        self.stood_still: set[int] = set()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
@@ -39,7 +48,8 @@ class Witness:
         before = time.monotonic()
         while not self._over.wait(WITNESS_S):
             now = time.monotonic()
-            self.worst_s = max(self.worst_s, now - before - WITNESS_S)
+            if now - before > WITNESS_S + STOOD_STILL_S:
+                self.stood_still |= set(range(int(before), int(now) + 1))
             before = now
 
     @contextlib.contextmanager
@@ -65,12 +75,11 @@ def engines(loads: Command) -> list[int]:
 
 
 def test_an_engine_that_is_stopped_again_and_again(loads: Command, target: Target) -> None:
-    (loads.folder / "plan.yaml").write_text(PLAN.format(url=target.url, seconds=6))
-    process = loads.start("run", "plan.yaml", "--out", "out")
-    wait_for(lambda: engines(loads))
-    (engine,) = engines(loads)
+    (loads.folder / "plan.yaml").write_text(PLAN.format(url=target.url, seconds=8))
     before = target.count()
+    process = loads.start("run", "plan.yaml", "--out", "out")
     wait_for(lambda: target.count() > before + 50)
+    (engine,) = engines(loads)
     for _ in range(4):
         os.kill(engine, signal.SIGSTOP)
         time.sleep(0.5)
@@ -86,17 +95,22 @@ def test_an_engine_that_is_stopped_again_and_again(loads: Command, target: Targe
     assert fitness["worst"]["lag_ms"] > 400
     (threshold,) = found["thresholds"]
     assert (threshold["passed"], threshold["generator"]) == (False, True)
-    assert out.splitlines()[-1].endswith("1 of 1 thresholds failed: the generator, not the target")
+    assert "1 of 1 thresholds failed: the generator, not the target" in out.splitlines()[-1]
     assert f"{fitness['unfit_seconds']} of " in out
     rows = list(csv.DictReader((loads.folder / "out" / "timeline.csv").open()))
     assert sum(row["fit"] == "false" for row in rows) == fitness["unfit_seconds"]
 
 
-def test_users_without_pauses_bring_an_engine_to_its_limit(loads: Command, target: Target) -> None:
-    done = loads.run("hit", target.url, "--users", "1000", "--for", "3s", "--out", "out")
-    fitness = loads.summary()["fitness"]
+def test_a_rate_that_no_engine_can_do(loads: Command, target: Target) -> None:
+    plan = MUCH.format(url=target.url)
+    (loads.folder / "plan.yaml").write_text(plan)
+    done = loads.run("run", "plan.yaml", "--out", "out")
+    found = loads.summary()
+    fitness = found["fitness"]
+    assert found["ledger"]["balanced"] is True
     assert fitness["unfit_seconds"] >= 2
-    assert {"cpu", "starved", "lag"} & {reason for stretch in fitness["unfit"] for reason in stretch["reasons"]}
+    reasons = {reason for stretch in fitness["unfit"] for reason in stretch["reasons"]}
+    assert {"cpu", "starved", "lag", "lateness", "dropped_late"} & reasons
     assert "s measured the generator, not the target" in done.stdout.splitlines()[-1]
 
 
@@ -105,10 +119,11 @@ def test_an_engine_with_little_to_do_is_fit(loads: Command, target: Target) -> N
     witness = Witness()
     with witness.watching():
         done = loads.run("run", "plan.yaml", "--out", "out")
-    if witness.worst_s > STOOD_STILL_S:
-        pytest.skip(f"this machine stood still for {witness.worst_s * 1000:.0f} ms, for others than the engine too")
     fitness = loads.summary()["fitness"]
-    assert (done.returncode, fitness["unfit"], fitness["verdict"]) == (0, [], "")
-    assert fitness["fit_seconds"] >= 3
     assert 0 < fitness["worst"]["cpu"] < 0.5
-    assert "not the target" not in done.stdout
+    # Where the machine stood still for others too, the engine is right to say so; a second of its own may touch two.
+    assert fitness["unfit_seconds"] <= 2 * len(witness.stood_still)
+    if not witness.stood_still:
+        assert (done.returncode, fitness["unfit"], fitness["verdict"]) == (0, [], "")
+        assert fitness["fit_seconds"] >= 3
+        assert "not the target" not in done.stdout

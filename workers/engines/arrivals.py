@@ -22,6 +22,10 @@ from .seat import Seat
 from .variables import ANYBODY, Visit
 from .world import World
 
+SLICE_NS = 5_000_000
+"""So long arrivals are decided about at a stretch: where more fall due than can be begun, answers are still read, and
+the agent is still heard."""
+
 
 class Arrivals:
     """The arrivals of one shard from number ``first`` on."""
@@ -41,7 +45,6 @@ class Arrivals:
         self._heard = heard
         self._idle: list[Seat] = []
         self._busy: set[Seat] = set()
-        self._over = False
 
     @property
     def end_at(self) -> int:
@@ -56,10 +59,14 @@ class Arrivals:
     def settle(self) -> None:
         """Decide about everything that is due by now, by the permit as it stands."""
         if not self._stopped:
-            self.tick()
+            self._work(boottime_ns(), None)
 
     def tick(self) -> None:
-        """Decide about what is due, and wait for the next arrival."""
+        """Decide about what is due, and wait for the next arrival; others get their turn in between."""
+        self._work(None, boottime_ns() + SLICE_NS)
+
+    def _work(self, upto: int | None, until: int | None) -> None:
+        """Decide about what is due, by ``upto`` alone, or for as long as ``until``; what is left is for ``tick``."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -73,25 +80,23 @@ class Arrivals:
             if self.next >= planned:
                 self._world.load_over()
                 return
+            if (upto is not None and due > upto) or (until is not None and now >= until):
+                self._alarm = self._world.pacer.at(now, self.tick)
+                return
             self._decide(due, now)
 
     def _decide(self, due: int, now: int) -> None:
-        permit, recorder = self._world.permit, self._world.recorder
-        if now >= permit.until:
+        """Decide about the next arrival, or about all together that one reason keeps from starting: nothing ends
+        before the hub has its turn, so the reason holds for whatever is due by now."""
+        permit, order = self._world.permit, self._world.order
+        if now >= permit.until or self.next >= permit.iterations:
             self._pass_over(now + 1)
-            return
-        number = self.next
-        if number >= permit.iterations:
-            recorder.drop("missed", due)
-        elif now - due > self._world.order.max_lateness_ns:
-            recorder.drop("dropped_late", due)
-        elif len(self._busy) >= self._world.order.max_in_flight:
-            recorder.drop("dropped_in_flight", due)
+        elif now - due > order.max_lateness_ns:
+            self._pass_over(now - order.max_lateness_ns, "dropped_late", permit.iterations)
+        elif len(self._busy) >= order.max_in_flight:
+            self._pass_over(now + 1, "dropped_in_flight", permit.iterations)
         else:
-            self._start(number, due)
-            self._world.ask_for_more()
-            return
-        self.next = number + 1
+            self._start(self.next, due)
         self._world.ask_for_more()
 
     def _start(self, number: int, due: int) -> None:
@@ -122,14 +127,17 @@ class Arrivals:
         if self._stopped:
             self._world.maybe_over()
 
-    def _pass_over(self, until: int) -> None:
-        """Count everything due before a time as missed, a second of the schedule at a time."""
+    def _pass_over(self, until: int, column: str = "missed", below: int | None = None) -> None:
+        """Count everything due before a time, and with a number below that, in one column, a second of the schedule
+        at a time."""
         shard, recorder, base = self._shard, self._world.recorder, self._world.base
         last = shard.planned_by(until - self._zero) if until > self._zero else 0
+        if below is not None:
+            last = min(last, below)
         while self.next < last:
             second = recorder.second_of(self._zero + shard.due(self.next))
             upto = min(last, shard.planned_by(base + (second + 1) * SECOND - self._zero))
-            recorder.drop("missed", base + second * SECOND, upto - self.next)
+            recorder.drop(column, base + second * SECOND, upto - self.next)
             self.next = upto
 
     def change(self, changes: Sequence[Change]) -> None:
