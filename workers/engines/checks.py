@@ -21,11 +21,16 @@ _MISSING = object()
 class Judge:
     """Judges the responses of one request of the plan; expressions are compiled once."""
 
-    __slots__ = ("_body", "_extracts", "_json", "_max_time_ns", "_ranges", "_told", "by_status_alone", "takes_nothing")
+    __slots__ = (
+        "_body", "_extracts", "_json", "_max_time_ns", "_passed", "_ranges", "_told", "by_status_alone",
+        "takes_nothing",
+    )  # fmt: skip
 
     def __init__(self, spec: Request) -> None:
         check: Check = spec.check
         self._ranges = check.status
+        self._passed: dict[int, bool] = {}
+        """By status, whether it is within the ranges."""
         self._told = check.status != DEFAULT_STATUS
         self._body = check.body
         self._json = [(f"json {expr}", _jmespath(expr), wanted) for expr, wanted in check.json]
@@ -41,7 +46,9 @@ class Judge:
 
     def of_status(self, status: int) -> tuple[str | None, list[tuple[str, bool]] | None]:
         """What ``error`` and ``checks`` become of an answer's status alone."""
-        passed = any(low <= status <= high for low, high in self._ranges)
+        passed = self._passed.get(status)
+        if passed is None:
+            passed = self._passed[status] = any(low <= status <= high for low, high in self._ranges)
         return None if passed else f"status: {status}", [("status", passed)] if self._told else None
 
     def judge(self, x: Exchange, variables: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ class LiveRow:
     The commonest things are noted as briefly as can be, and counted all together by ``Recorder.fold``.
     """
 
-    __slots__ = ("batches", "dirty", "lateness", "open", "responses", "row", "services", "wire")
+    __slots__ = ("batches", "dirty", "lateness", "noted", "open", "responses", "row", "services", "wire")
 
     def __init__(self, row: Row) -> None:
         self.row = row
@@ -31,16 +31,31 @@ class LiveRow:
         """Of iterations that have ended and were not interrupted, and their service times."""
         self.services: list[int] = []
         self.batches: list[Batch] = []
+        self.noted: list[LiveSeries] = []
+        """Those with times that are yet to be counted."""
 
 
 class LiveSeries:
-    """A series of one row."""
+    """A series of one row, and the times of its requests that went well and are yet to be counted."""
 
-    __slots__ = ("live", "series")
+    __slots__ = ("firsts", "live", "responses", "series", "services")
 
     def __init__(self, live: LiveRow, series: Series) -> None:
         self.live = live
         self.series = series
+        self.responses: list[int] = []
+        self.services: list[int] = []
+        self.firsts: list[int] = []
+        """To the first byte of the answer."""
+
+    def count(self) -> None:
+        """Count the times that were noted."""
+        series = self.series
+        series.response_ok.record_all(self.responses)
+        series.service.record_all(self.services)
+        series.first_byte.record_all(self.firsts)
+        for noted in (self.responses, self.services, self.firsts):
+            noted.clear()
 
 
 class Batch:

@@ -153,6 +153,9 @@ class Recorder:
             live.dirty = True
             row.in_flight += begun - ended
             live.open += begun - ended
+        for found in live.noted:
+            found.count()
+        live.noted.clear()
         for batch in live.batches:
             if batch.sent or batch.responses:
                 self._fold_batch(live, batch)
@@ -272,6 +275,18 @@ class Recorder:
         """A request is over and judged: ok, or failed for ``x.error``."""
         found = self._closed_series(x)
         series = found.series
+        if x.checks is not None:
+            self._take_checks(series, x.checks)
+        if x.error is None and x.sent:
+            series.ok += 1
+            if not found.responses:
+                found.live.noted.append(found)
+            found.responses.append(x.ended - x.due)
+            found.services.append(x.ended - x.sent)
+            if x.first:
+                found.firsts.append(x.first - x.sent)
+            _take_other_phases(series, x)
+            return
         if x.error is None:
             series.ok += 1
             series.response_ok.record(x.ended - x.due)
@@ -279,11 +294,11 @@ class Recorder:
             series.failed += 1
             series.response_failed.record(x.ended - x.due)
             _count(series.errors, self._errors, x.error, MOST_ERRORS)
-        if x.checks is not None:
-            self._take_checks(series, x.checks)
         if x.sent:
             series.service.record(x.ended - x.sent)
-        _take_phases(series, x)
+        if x.first:
+            series.first_byte.record(x.first - x.sent)
+        _take_other_phases(series, x)
 
     def interrupt(self, x: Exchange) -> None:
         """A request was cut off by the end of its run."""
@@ -410,12 +425,9 @@ class Recorder:
                 del self._series[key]
 
 
-def _take_phases(series: Series, x: Exchange) -> None:
-    first = x.first
-    if first:
-        series.first_byte.record(first - x.sent)
-        if x.ended > first:
-            series.body.record(x.ended - first)
+def _take_other_phases(series: Series, x: Exchange) -> None:
+    if x.first and x.ended > x.first:
+        series.body.record(x.ended - x.first)
     if x.connect_ns:
         series.connect.record(x.connect_ns)
         if x.tls_ns:
