@@ -101,6 +101,8 @@ class Claim:
     warnings: tuple[str, ...] = ()
     end: End | None = None
     end_sequence: int = 0
+    holed: bool = False
+    """Its run became final without all of its Reports: what comes later fills no hole any more."""
 
     @property
     def active(self) -> bool:

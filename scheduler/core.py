@@ -220,6 +220,11 @@ def _finish(cluster: Cluster, run: Run, now: int) -> list[Command]:
         run.state = after(RUN_STATES, run.state, RunEvent.FINAL)
         run.ended_at = now
         cluster.touch(run)
+        for claim in cluster.claims_of(run.id):
+            worker = cluster.workers.get(claim.worker)
+            if worker is not None and worker.whole_until(claim.incarnation) < claim.sequence:
+                claim.holed = True
+                cluster.touch(claim)
         return [Note(run.id, now, "final")]
     return []
 

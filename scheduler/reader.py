@@ -7,7 +7,7 @@ second stays cheap.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -182,7 +182,6 @@ class Reader:
             ).mappings()
         ]
         workers = [worker_from(dict(row)) for row in connection.execute(select(tables.workers)).mappings()]
-        holed = _holed(run, claims, workers)
         events = connection.execute(
             select(tables.events).where(tables.events.c.run == run.id).order_by(tables.events.c.id)
         )
@@ -203,7 +202,7 @@ class Reader:
             no_capacity=run.outcome == "no_capacity",
             verdict={"aborted": "aborted", "failed": "incomplete"}.get(run.outcome),
             steps=tuple(
-                _step(run, plan, index, [shard for shard in shards if shard.step == index], claims, rows, holed)
+                _step(run, plan, index, [shard for shard in shards if shard.step == index], claims, rows)
                 for index in range(len(plan.steps) if plan else 0)
             ),
             workers=tuple(_worker(worker, claims) for worker in workers),
@@ -231,7 +230,6 @@ def _step(
     shards: list[Shard],
     claims: list[Claim],
     rows: RunRows,
-    holed: Collection[str],
 ) -> StepView:
     assert plan is not None
     step = plan.steps[index]
@@ -244,7 +242,7 @@ def _step(
         shards = [Shard(run.id, index, 0, ShardState.OVER if run.stop_at is not None else ShardState.PENDING)]
     for shard in shards:
         attempts = [claim for claim in own if claim.shard == shard.index]
-        evidence = _evidence(run, step, load, shard, len(shards), attempts, rows, holed)
+        evidence = _evidence(run, step, load, shard, len(shards), attempts, rows)
         found = shard_ledger(evidence)
         gaps += shard_gaps(evidence, [_claim(claim) for claim in attempts], found, now_ns)
         ledger.add(found)
@@ -272,7 +270,6 @@ def _evidence(
     count: int,
     claims: list[Claim],
     rows: RunRows,
-    holed: Collection[str],
 ) -> ShardEvidence:
     end = load.end_ns
     return ShardEvidence(
@@ -280,25 +277,10 @@ def _evidence(
         share=load.shard(shard.index, count),
         end_ns=None if end is None else step.delay_ns + end,
         delay_ns=step.delay_ns,
-        claims=tuple(
-            claim_evidence(claim, step, rows.by_claim.get(claim.id, {}), claim.id in holed) for claim in claims
-        ),
+        claims=tuple(claim_evidence(claim, step, rows.by_claim.get(claim.id, {})) for claim in claims),
         over=shard.state is ShardState.OVER,
         stopped_ns=_stopped(run),
     )
-
-
-def _holed(run: Run, claims: list[Claim], workers: list[Worker]) -> set[str]:
-    """Claims of a final run of which earlier Reports are missing: a broker lost them, and the worker could not send
-    them again. Until a run is final they may still come."""
-    if run.state is not RunState.FINISHED:
-        return set()
-    by_name = {worker.name: worker for worker in workers}
-    return {
-        claim.id
-        for claim in claims
-        if claim.worker in by_name and by_name[claim.worker].whole_until(claim.incarnation) < claim.sequence
-    }
 
 
 def _stopped(run: Run) -> int | None:
@@ -308,8 +290,8 @@ def _stopped(run: Run) -> int | None:
     return run.stop_at - run.start_at if run.start_at is not None else -1
 
 
-def claim_evidence(claim: Claim, step: Step, rows: Mapping[int, Row], holed: bool = False) -> ClaimEvidence:
-    """What the ledger must know of a claim; ``holed`` where Reports before its last one will not come any more."""
+def claim_evidence(claim: Claim, step: Step, rows: Mapping[int, Row]) -> ClaimEvidence:
+    """What the ledger must know of a claim."""
     totals = claim.totals
     end = claim.end
     # An end without a schedule time is one before the schedule began: the engine had nothing to account for.
@@ -333,7 +315,7 @@ def claim_evidence(claim: Claim, step: Step, rows: Mapping[int, Row], holed: boo
         covered_ns=totals.covered_ns,
         cause=cause,
         dead=claim.state is ClaimState.DEAD or (end is not None and cause not in ACCOUNTED),
-        holed=holed,
+        holed=claim.holed,
         rows=tuple(rows[second] for second in sorted(rows)),
         ended_ns=end.at_ns if end is not None else None,
         changes=changes_of(step, totals.changes),

@@ -18,9 +18,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration; a fresh database is made from these tables and stamped with it."""
 
 metadata = MetaData()
@@ -107,6 +108,7 @@ claims = Table(
     Column("warnings", JSON, nullable=False),
     Column("end", JSON),
     Column("end_sequence", BigInteger, nullable=False),
+    Column("holed", Boolean, nullable=False, server_default=false()),
 )
 
 workers = Table(

@@ -437,6 +437,9 @@ def test_a_hole_that_nobody_can_fill_holds_a_run_up_for_a_minute(bench: Bench) -
     bench.tick(2)
     assert bench.run().state is RunState.FINISHED
     assert bench.cluster.workers["a"].whole_until("life") < bench.cluster.claims["ca"].sequence
+    assert bench.cluster.claims["ca"].holed and not bench.cluster.claims["cb"].holed
+    bench.report("a", sequence=bench.sequences["a"] - 1)
+    assert bench.cluster.claims["ca"].holed, "what comes after a run was final fills no hole"
 
 
 def test_a_scheduler_that_stumbles_again_and_again_still_sees_who_is_gone(bench: Bench) -> None:

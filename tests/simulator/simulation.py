@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from loads.scheduler import reader
-from loads.scheduler.cluster import Claim, Run, Shard, Worker
+from loads.scheduler.cluster import Claim, Run, Shard
 from loads.workers import agent_events
 
 from loads_queue.messages import JOBS, Job
@@ -219,7 +219,6 @@ class Simulation:
             return {}
         plan = self.plan(run)
         claims = self.claims(run_id)
-        holed = reader._holed(run, claims, self.store.all(Worker))
         rows = SimpleNamespace(by_claim={
             claim.id: {second: Row.from_wire(row) for second, (_, row) in self.store.rows.get(claim.id, {}).items()}
             for claim in claims
@@ -232,7 +231,7 @@ class Simulation:
             own = [claim for claim in claims if (claim.step, claim.shard) == (shard.step, shard.index)]
             load = reader.load_of(run, step)
             count = run.shards[shard.step]
-            evidence = reader._evidence(run, step, load, shard, count, own, rows, holed)  # type: ignore[arg-type]
+            evidence = reader._evidence(run, step, load, shard, count, own, rows)  # type: ignore[arg-type]
             found[shard.step, shard.index] = shard_ledger(evidence)
         return found
 
