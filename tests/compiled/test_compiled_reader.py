@@ -6,36 +6,18 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
-import os
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import h11
 import pytest
+from core_world import core
 from hypothesis import example, given
 from hypothesis import strategies as st
 from loads.workers.engines.errors import ProtocolError
 from loads.workers.engines.http1 import HeadParser, Limits, ResponseReader
 
 from loads_queue.model.histogram import Histogram
-
-NAME = "loads.workers.engines._core"
-
-
-def load(path: str | None) -> Any:
-    """The core that is installed, or one from a file."""
-    if path is None:
-        return pytest.importorskip(NAME, reason="the compiled core is not built here")
-    spec = importlib.util.spec_from_file_location(NAME, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-core = load(os.environ.get("LOADS_CORE"))
 
 SMALL = Limits(head=300, interim=3, chunk_line=24, body=200)
 CODINGS = {"gzip": 1, "x-gzip": 1, "deflate": 2}

@@ -29,6 +29,8 @@ cdef enum:
     BUFFER = 65536
     BATCH = 128
     MOST_ROUNDS = 8
+    MOST_AT_ONCE = 50  # requests of a lane that end without any wait
+    MOST_OTHER_ORIGINS = 1000
     LINGER_MS = 1
     SLICE_NS = 1000000
     ARCHIVED_SECONDS = 150  # recorder.ARCHIVED_SECONDS
@@ -73,6 +75,7 @@ cdef class Seat:
     def __cinit__(self):
         memset(&self.lane, 0, sizeof(Lane))
         self.lane.heap_place = -1
+        self.lane.origin = -1
         self.lane.seat = <PyObject*>self
 
     def __dealloc__(self):
@@ -82,6 +85,7 @@ cdef class Seat:
             while self.lane.idle.newest != NULL:
                 self.core.drop_conn(self.lane.idle.newest)
             self.core.bury()
+            self.core.set_origin(&self.lane, -1)
             heap_remove(&self.core.heap, &self.lane)
 
     def enter(self):
@@ -225,6 +229,8 @@ cdef class Core:
     cdef Bounds bounds
     cdef Pool* shared
     cdef int origin_room
+    cdef int lasting_origins
+    cdef int last_reused
     cdef int shared_count
     cdef int shared_most
     cdef Conn* graveyard
@@ -245,6 +251,7 @@ cdef class Core:
     cdef int64_t new_started
     cdef int64_t new_in_flight
     cdef int64_t new_attempted
+    cdef bint used
     cdef int64_t base
     cdef int64_t floor
     cdef int32_t first_origin
@@ -268,7 +275,7 @@ cdef class Core:
 
     def __cinit__(self):
         self.fd = self.timer_fd = -1
-        self.first_origin = -1
+        self.first_origin = self.lasting_origins = -1
         memset(&self.bounds, 0, sizeof(Bounds))
         memset(&self.heap, 0, sizeof(Heap))
         memset(&self.tallies, 0, sizeof(Tallies))
@@ -301,6 +308,7 @@ cdef class Core:
         first = next(scenario.origins(), None)
         if first is not None:
             self.first_origin = self.origin_number(first)
+        self.lasting_origins = self.last_reused = len(self.origins)
         self.fd = epoll_create1(EPOLL_CLOEXEC)
         if self.fd < 0:
             raise OSError(errno, os.strerror(errno))
@@ -365,12 +373,24 @@ cdef class Core:
         return 0
 
     cdef int32_t origin_number(self, origin) except -1:
-        """The number of an origin; redirects and templates may bring new ones at any time."""
+        """The number of an origin. Redirects and templates may bring new ones all the time: of those that are not the
+        plan's, and that nobody uses, the numbers are given to others."""
         cdef int room
+        cdef int i
         cdef Pool* grown
         found = self.origin_numbers.get(origin)
         if found is not None:
             return found
+        if 0 <= self.lasting_origins and len(self.origins) >= self.lasting_origins + MOST_OTHER_ORIGINS:
+            for i in range(MOST_OTHER_ORIGINS):
+                self.last_reused += 1
+                if self.last_reused >= len(self.origins):
+                    self.last_reused = self.lasting_origins
+                if not self.shared[self.last_reused].uses:
+                    del self.origin_numbers[self.origins[self.last_reused]]
+                    self.origin_numbers[origin] = self.last_reused
+                    self.origins[self.last_reused] = origin
+                    return self.last_reused
         if len(self.origins) == self.origin_room:
             room = self.origin_room * 2 if self.origin_room else 4
             grown = <Pool*>realloc(self.shared, <size_t>room * sizeof(Pool))
@@ -382,6 +402,14 @@ cdef class Core:
         self.origin_numbers[origin] = len(self.origins)
         self.origins.append(origin)
         return len(self.origins) - 1
+
+    cdef void set_origin(self, Lane* lane, int32_t origin) noexcept:
+        """Where the lane's request goes; -1: nowhere."""
+        if lane.origin >= 0:
+            self.shared[lane.origin].uses -= 1
+        lane.origin = origin
+        if origin >= 0:
+            self.shared[origin].uses += 1
 
     def seat(self, on_over, bint guest):
         """A new seat."""
@@ -405,7 +433,6 @@ cdef class Core:
         for i in range(self.origin_room):
             while self.shared[i].newest != NULL:
                 self.drop_conn(self.shared[i].newest)
-        self.batch = 0
         self.bury()
         if self.fd >= 0:
             c_close(self.fd)
@@ -432,11 +459,10 @@ cdef class Core:
         if self.depth == 1:
             self.bury()
             self.arm()
-            if self.new_attempts or self.new_started:
-                self.tell()
+            self.tell()
+            if self.used:
+                self.used = False
                 self.hooks.ask_for_more()
-            else:
-                self.tell()
             if self.over.first != NULL and not self.over_soon:
                 self.over_soon = True
                 self.hooks.soon()
@@ -446,10 +472,12 @@ cdef class Core:
     cdef int tell(self) except -1:
         """Bring Python's counters up to date."""
         if self.new_attempts:
+            self.used = True
             self.attempts += self.new_attempts
             self.gate.attempts = self.attempts
             self.new_attempts = 0
         if self.new_started:
+            self.used = True
             self.recorder.started += self.new_started
             self.new_started = 0
         if self.new_in_flight:
@@ -461,7 +489,8 @@ cdef class Core:
         return 0
 
     cdef int crash(self) except -1:
-        """In an ``except`` clause."""
+        """In an ``except`` clause: the engine ends, and its last snapshot has to balance."""
+        self.tell()
         self.hooks.crash()
         return 0
 
@@ -498,6 +527,7 @@ cdef class Core:
             while not self.closed:
                 count = epoll_wait(self.fd, self.events, BATCH, 0)
                 if count == 0 and self.flowing and not self.openings:
+                    self.arm()
                     # Users' turns follow one another in here: the next answer is near, and the way through the loop
                     # costs more than an answer does. Whoever else has something to do waits for two milliseconds.
                     with nogil:
@@ -507,6 +537,7 @@ cdef class Core:
                     break
                 self.take_batch(count)
                 self.bury()
+                self.now = clock_now()  # Whatever came, even if it was all written or of no use, has taken its time.
                 if self.now - begun > SLICE_NS:
                     break
         except Exception:
@@ -519,6 +550,7 @@ cdef class Core:
         cdef int i
         cdef Conn* conn
         cdef bint ring = False
+        cdef int64_t until = self.now + SLICE_NS
         self.batch += 1
         # Idle connections first: what has happened to them must be known before anybody takes one.
         for i in range(count):
@@ -534,6 +566,8 @@ cdef class Core:
                     self.on_event(conn, self.events[i].events)
                 except Exception:
                     self.crash()
+                if self.now > until:
+                    break  # What is left is still ready when others have had their turn.
         if ring:
             self.ring()
         self.batch -= 1
@@ -579,11 +613,14 @@ cdef class Core:
         cdef uint64_t times
         cdef Lane* lane
         cdef Py_ssize_t most = self.heap.size
+        cdef int64_t until
         c_read(self.timer_fd, &times, sizeof(times))
         self.armed = 0
         self.now = clock_now()
-        # What is set meanwhile, for at once even, is for the next time: everything else has its turn in between.
-        while most and self.heap.size and self.heap.lanes[0].alarm <= self.now:
+        until = self.now + SLICE_NS
+        # What is set meanwhile, for at once even, is for the next time, and so is what is left when the time is over:
+        # everything else has its turn in between.
+        while most and self.heap.size and self.heap.lanes[0].alarm <= self.now < until:
             most -= 1
             lane = self.heap.lanes[0]
             heap_remove(&self.heap, lane)
@@ -591,6 +628,7 @@ cdef class Core:
                 self.on_alarm(lane)
             except Exception:
                 self.crash()
+            self.now = clock_now()
         return 0
 
     cdef int on_alarm(self, Lane* lane) except -1:
@@ -606,7 +644,10 @@ cdef class Core:
             return 0
         if lane.state == L_CONNECT:
             self.openings -= 1
-            lane.phase = <unsigned char>(<int>self.hooks.abandon(<object>lane.seat))
+            phase, dns_ns, connect_ns = self.hooks.abandon(<object>lane.seat)
+            lane.phase = <unsigned char>(<int>phase)
+            lane.dns_ns += dns_ns
+            lane.connect_ns += connect_ns
         lane.error = E_TIMEOUT + lane.phase
         self.broken(lane)
         return self.answered(lane)
@@ -671,6 +712,7 @@ cdef class Core:
         conn.lane = lane
         conn.owner = NULL if lane.guest else lane
         conn.origin = lane.origin
+        self.shared[conn.origin].uses += 1
         conn.alive = True
         if tls is not None:
             Py_INCREF(tls)
@@ -697,6 +739,7 @@ cdef class Core:
             pool_remove(pool, conn)
         elif conn.lane.conn == conn:
             conn.lane.conn = NULL
+        self.shared[conn.origin].uses -= 1
         c_close(conn.fd)  # which takes it out of the epoll descriptor too
         conn.fd = -1
         conn.lane = NULL
@@ -731,20 +774,24 @@ cdef class Core:
     cdef void give_back(self, Lane* lane) noexcept:
         """The lane's connection may carry another request: it is idle from now on."""
         cdef Conn* conn = lane.conn
-        cdef Pool* pool = self.pool_of(lane, conn.origin)
-        cdef int i
         lane.conn = NULL
+        self.make_room(lane)
         if lane.guest:
-            if self.shared_count >= self.shared_most:
-                for i in range(self.origin_room):
-                    if self.shared[i].oldest != NULL:
-                        self.drop_conn(self.shared[i].oldest)
-                        break
             self.shared_count += 1
-        elif pool.count >= MOST_IDLE:
-            self.drop_conn(pool.oldest)
         conn.lane = NULL
-        pool_push(pool, conn)
+        pool_push(self.pool_of(lane, conn.origin), conn)
+
+    cdef void make_room(self, Lane* lane) noexcept:
+        """Room for one more connection, open or idle, where the lane's are kept."""
+        cdef int i
+        if not lane.guest:
+            if lane.idle.count >= MOST_IDLE:
+                self.drop_conn(lane.idle.oldest)
+        elif self.shared_count >= self.shared_most:
+            for i in range(self.origin_room):
+                if self.shared[i].oldest != NULL:
+                    self.drop_conn(self.shared[i].oldest)
+                    break
 
     cdef void ask_write(self, Conn* conn, bint wanted) noexcept:
         cdef epoll_event event
@@ -863,6 +910,7 @@ cdef class Core:
         cdef Seat seat = <Seat>lane.seat
         cdef Op* op
         cdef int64_t rest
+        cdef int ended = 0
         while True:
             op = &self.ops[lane.at]
             lane.at += 1
@@ -870,17 +918,15 @@ cdef class Core:
                 if self.begin_send(lane, <int32_t>op.a) == PENDING or self.take_answer(lane) == PENDING:
                     lane.waited = True
                     return 0
+                ended += 1
+                if ended > MOST_AT_ONCE:
+                    return self.pause(lane, clock_now())  # Others have their turn.
             elif op.kind == OP_WAIT:
                 rest = op.a
                 if op.b:
                     rest = self.program.ops[lane.at - 1].duration(seat.visit)
                 lane.free += rest
-                lane.wake = lane.free
-                lane.state = L_PAUSE
-                lane.deadline = 0
-                lane.waited = True
-                heap_set(&self.heap, lane, lane.wake)
-                return 0
+                return self.pause(lane, lane.free)
             elif op.kind == OP_CHOOSE:
                 lane.at = self.program.ops[lane.at - 1].pick(seat.visit)
             elif op.kind == OP_JUMP:
@@ -895,6 +941,15 @@ cdef class Core:
                 seat.kept.update(seat.visit.vars)
             elif self.over_with(lane, OUT_OK if lane.ok else OUT_FAILED) == PENDING:
                 return 0
+
+    cdef int pause(self, Lane* lane, int64_t until) except -1:
+        """Go on at a time, in a later turn of the loop."""
+        lane.wake = until
+        lane.state = L_PAUSE
+        lane.deadline = 0
+        lane.waited = True
+        heap_set(&self.heap, lane, until)
+        return 0
 
     cdef int cut(self, Lane* lane) except -1:
         """The iteration ends here, because its run does."""
@@ -914,6 +969,7 @@ cdef class Core:
             self.broken(lane)
             tally = self.close_request(lane)
             tally.counts[C_INTERRUPTED] += 1
+            self.clean(lane)
             self.forget_exchange(lane)
         lane.waited = True
         self.over_with(lane, OUT_INTERRUPTED)
@@ -927,7 +983,7 @@ cdef class Core:
         lane.hop = False
         if send.simple and not lane.has_cookies:
             lane.wire, lane.wire_size = send.wire, send.wire_size
-            lane.origin = send.origin
+            self.set_origin(lane, send.origin)
             lane.closing = send.closing
             lane.no_body = send.no_body
             lane.keep_body = False
@@ -959,7 +1015,7 @@ cdef class Core:
         lane.exchange = <PyObject*>x
         wire = x.wire
         lane.wire, lane.wire_size = PyBytes_AS_STRING(wire), len(wire)
-        lane.origin = self.origin_number(x.origin) if x.origin is not None else -1
+        self.set_origin(lane, self.origin_number(x.origin) if x.origin is not None else -1)
         lane.closing = x.closing
         lane.no_body = x.method == "HEAD"
         lane.keep_body = x.keep_body
@@ -979,7 +1035,10 @@ cdef class Core:
 
     cdef int begin_request(self, Lane* lane) except -1:
         """A request of the lane's begins, as soon as the permit covers it."""
-        cdef int64_t now = self.now
+        cdef int64_t now
+        if lane.exchange != NULL:
+            self.now = clock_now()  # Python has taken its time.
+        now = self.now
         if now >= self.until or self.attempts + self.new_attempts >= self.most_requests:
             lane.state = L_ASKING
             self.wait_for_permit(lane)
@@ -1018,6 +1077,7 @@ cdef class Core:
             lane.state = L_CONNECT
             lane.phase = RESOLVING
             self.openings += 1
+            self.make_room(lane)
             self.hooks.connect(<object>lane.seat, self.origins[lane.origin])
             return PENDING
         pool_remove(self.pool_of(lane, lane.origin), conn)
@@ -1161,6 +1221,13 @@ cdef class Core:
         except RequestError as error:
             lane.error = text_id(str(error))
             return FAILED
+        if code == DONE:
+            try:
+                # More than the answer, or the stream's end, may lie here already: no event will tell of it.
+                if tls.read() is not None:
+                    lane.parser.excess = True
+            except RequestError:
+                lane.parser.excess = True
         return code
 
     cdef int complete(self, Lane* lane) except -1:

@@ -33,7 +33,6 @@ ctypedef struct Conn:
     Conn* older
     PyObject* tls
     bint alive
-    bint ready  # readable, and nobody has read yet
     bint asks_write
     bint buried
 
@@ -41,6 +40,7 @@ ctypedef struct Pool:
     Conn* newest
     Conn* oldest
     int count
+    int64_t uses  # of the origin whose pool it is: by connections, and by lanes whose last request was to it
 
 ctypedef struct Lane:
     PyObject* seat

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gevent.hub import RawGreenlet
 
-from .connect import Connector
+from .connect import RESOLVING, Connector
 from .connection import READ, Connection, Pool
 from .errors import Interrupted, RequestError
 from .exchange import Exchange
@@ -109,10 +109,10 @@ class Seats:
             seat.connector = _Opening(self._world, seat)
         seat.connector.open(origin)
 
-    def abandon(self, seat: Seat) -> int:
-        """The seat wants no connection any more; what it was being done for it then."""
-        phase: int = seat.connector.abandon()
-        return phase
+    def abandon(self, seat: Seat) -> tuple[int, int, int]:
+        """The seat wants no connection any more; what was being done for it, and how long what was done had taken."""
+        found: tuple[int, int, int] = seat.connector.abandon()
+        return found
 
 
 class _HandedOver(Connection):
@@ -130,13 +130,15 @@ class _HandedOver(Connection):
 class _Opening:
     """Opens connections for one seat, one at a time, in a greenlet each."""
 
-    __slots__ = ("_connector", "_greenlet", "_seat", "_world")
+    __slots__ = ("_connector", "_greenlet", "_seat", "_world", "_x")
 
     def __init__(self, world: World, seat: Seat) -> None:
         self._world = world
         self._seat = seat
         self._connector = Connector(world.net, _HandedOver)
         self._greenlet: Any = None
+        self._x = Exchange("", 0, False)
+        """Of the connection that is being opened: how long its phases took."""
 
     def reserve(self, origin: Origin) -> None:
         """Make sure that the next connection finds a socket; raises Resource."""
@@ -148,21 +150,23 @@ class _Opening:
 
     def open(self, origin: Origin) -> None:
         """Begin in a later turn of the loop."""
+        self._x = Exchange("", 0, False)
+        self._connector.phase = RESOLVING
         greenlet = self._greenlet = RawGreenlet(self._run, parent=self._world.hub)
         self._world.hub.loop.run_callback(greenlet.switch, greenlet, origin)
 
-    def abandon(self) -> int:
-        """Stop; gives what was being done."""
+    def abandon(self) -> tuple[int, int, int]:
+        """Stop; gives what was being done, and how long the lookup and connecting took, as far as they are over."""
         greenlet, self._greenlet = self._greenlet, None
         if greenlet is not None and greenlet:  # Else it has not begun, or is done and about to say so.
             greenlet.throw(Interrupted())
-        return self._connector.phase
+        return self._connector.phase, self._x.dns_ns, self._x.connect_ns
 
     def _run(self, greenlet: Any, origin: Origin) -> None:
         with self._world.guard():
             if greenlet is not self._greenlet:
                 return
-            x = Exchange("", 0, False)
+            x = self._x
             found: _HandedOver | None = None
             error = ""
             try:
