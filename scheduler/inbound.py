@@ -32,6 +32,8 @@ GATHER_S = 0.05
 GATHER_FROM = 50
 GATHER_ENOUGH = 50
 GATHER_MOST = 500
+EMPTY_NS = 100_000_000
+"""A receive that has brought nothing for so long will bring nothing that was waiting."""
 POISON = 5
 """So many times a message may fail before it is put aside."""
 
@@ -60,7 +62,9 @@ class Inbound:
         self._arrivals: gevent.queue.Queue[Arrival] = gevent.queue.Queue(maxsize=1000)
         self._hearing = {JOBS: True, REPORTS: True}
         self._behind = {JOBS: False, REPORTS: False}
-        """Where the last receive left messages in the broker."""
+        """Where the last receive may have left messages in the broker."""
+        self._asked = {JOBS: 0, REPORTS: 0}
+        """Since when the present receive has brought nothing."""
         self._singly = 0
         """So many turns take one message each, to find the one that fails."""
         self._failures: Counter[str] = Counter()
@@ -72,8 +76,9 @@ class Inbound:
 
     @property
     def drained(self) -> bool:
-        """Whether no more Reports are known to wait in the broker."""
-        return not self._behind[REPORTS]
+        """Whether no more Reports are known to wait in the broker: a receive that is as full as can be says that there
+        may be, until the next one has brought nothing for a moment."""
+        return not self._behind[REPORTS] or self.clock() - self._asked[REPORTS] >= EMPTY_NS
 
     def declare(self) -> None:
         """Have the queues exist; raises QueueError."""
@@ -90,6 +95,7 @@ class Inbound:
         try:
             while True:
                 try:
+                    self._asked[name] = self.clock()
                     deliveries = consumer.receive(20.0)
                     self._behind[name] = bool(getattr(consumer, "behind", False))
                     self._hears(name, True)
@@ -136,6 +142,7 @@ class Inbound:
 
     def gather(self, fleet: int) -> list[Arrival]:
         """What came in, for one turn; waits up to a tick for the first, and longer the more workers there are."""
+        gevent.sleep(0)  # What has come in meanwhile is taken from the sockets, however busy this scheduler is.
         try:
             arrived = [self._arrivals.get(timeout=TICK_S)]
         except gevent.queue.Empty:

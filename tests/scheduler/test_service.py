@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
@@ -416,3 +417,30 @@ def test_a_job_submitted_through_the_store_is_one_run_however_often(url: str) ->
     rig.service.reader.order("r1", "submit", args, "ann")
     rig.turn()
     assert len(Reader(url).runs()) == 1
+
+
+def test_a_full_receive_says_that_more_may_wait_until_the_next_one_brings_nothing(url: str) -> None:
+    """Ten workers that report at the same instant fill a receive each second; leases must age all the same."""
+
+    class Ten:
+        """Ten Reports at once, and then nothing for a while."""
+
+        behind = True
+        asked = 0
+
+        def receive(self, timeout_s: float) -> list[Delivery]:
+            self.asked += 1
+            if self.asked > 1:
+                gevent.sleep(60)
+            return []
+
+        def close(self) -> None: ...
+
+    rig = Rig(url)
+    rig.service.inbound.queue = SimpleNamespace(consume=lambda name, prefetch: Ten())  # type: ignore[assignment]
+    reader = gevent.spawn(rig.service.inbound.read, REPORTS)
+    gevent.sleep(0.01)
+    assert not rig.service.inbound.drained
+    rig.now += 150_000_000
+    assert rig.service.inbound.drained
+    reader.kill()
