@@ -137,6 +137,11 @@ include "_core_parser.pxi"
 include "_core_tally.pxi"
 include "_core_lane.pxi"
 include "_core_reader.pxi"
+include "_core_ground.pxi"
+include "_core_connections.pxi"
+include "_core_requests.pxi"
+include "_core_turns.pxi"
 include "_core_engine.pxi"
+include "_core_seat.pxi"
 
 prepare_tables()
