@@ -71,14 +71,15 @@ class Inbound:
 
     @property
     def healthy(self) -> bool:
-        """Whether every queue is heard, and nothing that was received is yet to be gathered."""
-        return all(self._hearing.values()) and self._arrivals.empty()
+        """Whether every queue is heard."""
+        return all(self._hearing.values())
 
     @property
     def drained(self) -> bool:
-        """Whether no more Reports are known to wait in the broker: a receive that is as full as can be says that there
-        may be, until the next one has brought nothing for a moment."""
-        return not self._behind[REPORTS] or self.clock() - self._asked[REPORTS] >= EMPTY_NS
+        """Whether no more Reports are known to wait, here or in the broker: a receive that is as full as can be says
+        that there may be, until the next one has brought nothing for a moment."""
+        behind = self._behind[REPORTS] and self.clock() - self._asked[REPORTS] < EMPTY_NS
+        return not behind and self._arrivals.empty()
 
     def declare(self) -> None:
         """Have the queues exist; raises QueueError."""

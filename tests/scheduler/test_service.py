@@ -444,3 +444,12 @@ def test_a_full_receive_says_that_more_may_wait_until_the_next_one_brings_nothin
     rig.now += 150_000_000
     assert rig.service.inbound.drained
     reader.kill()
+
+
+def test_what_comes_in_between_is_no_outage(url: str) -> None:
+    """It only has leases wait for it: an outage gives each its full time again."""
+    rig = Rig(url)
+    rig.arrive(REPORTS, report(1))
+    assert rig.service.inbound.healthy and not rig.service.inbound.drained
+    rig.turn()
+    assert rig.service.inbound.healthy and rig.service.inbound.drained

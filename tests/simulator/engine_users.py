@@ -24,6 +24,8 @@ class ClosedEngine(EngineProcess):
         self.counter = first
         self.held_from = self.covered = max(heard, self.zero)
         self.busy: dict[int, Turn] = {}
+        self.lived: list[tuple[int, int, ClosedShard, bool]] = []
+        """From when to when (boot), by which profile, and whether with a permit; within one second each."""
         self.version = 0
         self.change()
         self.at(self.zero + self.load.end_ns, self._finish)
@@ -89,23 +91,23 @@ class ClosedEngine(EngineProcess):
             held = self.share.user_ns(self.covered - self.zero, upto - self.zero)
             if held:
                 self.row(second)[column] += held
+            self.lived.append((self.covered, upto, self.share, column == "held_ns"))
             self.covered = upto
 
     def _amend(self, before: ClosedShard) -> None:
         """Hold against the changed profile what was lived through by the former one: too much is surplus."""
-        assert self.base is not None
-        cuts = {self.zero + at for share in (before, self.share) for at, _, _ in share.load.changes}
-        cuts |= {self.base + second * SECOND for second in range(self.second_of(self.covered) + 1)}
-        ends = sorted(cut for cut in cuts if self.held_from < cut < self.covered)
-        for low, high in pairwise((self.held_from, *ends, self.covered)):
-            was, now = (share.user_ns(low - self.zero, high - self.zero) for share in (before, self.share))
-            if was != now and low < high:
-                row = self.row(self.second_of(low))
-                permitted = row["held_ns"] >= was
-                if permitted:
-                    row["held_ns"] += min(now, was) - was
-                    row["surplus_user_ns"] += max(0, was - now)
-                row["missed_user_ns"] += max(0, now - was) if permitted else now - was
+        for low, high, lived, permitted in self.lived:
+            shares = (lived, before, self.share)
+            cuts = {self.zero + at for share in shares for at, _, _ in share.load.changes}
+            ends = sorted(cut for cut in cuts if low < cut < high)
+            for begin, end in pairwise((low, *ends, high)):
+                held = lived.user_ns(begin - self.zero, end - self.zero) if permitted else 0
+                was, now = (share.user_ns(begin - self.zero, end - self.zero) for share in (before, self.share))
+                if was != now:
+                    row = self.row(self.second_of(begin))
+                    row["held_ns"] += min(held, now) - min(held, was)
+                    row["missed_user_ns"] += max(0, now - held) - max(0, was - held)
+                    row["surplus_user_ns"] += max(0, held - now) - max(0, held - was)
 
     def used(self) -> int:
         """Iterations begun, those of earlier attempts among them."""
