@@ -28,7 +28,19 @@ def standing(view: RunView) -> str:
     if view.state == RunState.RUNNING:
         before = (view.started_at or 0) - (view.now_at or 0)
         return f"begins in {words.clock(before / SECOND)}" if view.now_at is not None and before >= SECOND else ""
+    if view.state == RunState.FINALISING:
+        return ", ".join(text for text in (words.clean(view.reason), _awaited(view)) if text)
     return words.clean(view.reason)
+
+
+def _awaited(view: RunView) -> str:
+    """Whose last account a run waits for that is otherwise over: for a minute nothing else would be seen to happen."""
+    claims = (claim for step in view.steps for claim in step.claims if claim.state != ClaimState.ENDED)
+    names = list(dict.fromkeys(words.clean(claim.worker, 20) for claim in claims))
+    if not names:
+        return ""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"waits for what {', '.join(names[:3])}{more} may still report"
 
 
 def steering(view: RunView) -> str:

@@ -86,6 +86,20 @@ class TestLiveView:
         assert "1 of 2 shards ready" in drawn(live.picture(view, now_of(view), "footer"))
         assert "begins in 1:05" in drawn(live.picture(running([], -65.0), now_of(view), "footer"))
 
+    def test_it_tells_whom_the_end_waits_for(self) -> None:
+        (step,) = running([], 0.0).steps
+        claims = tuple(
+            replace(step.claims[0], worker=name, state=state)
+            for name, state in (("w1", "dead"), ("w2", "ended"), ("w1", "dead"))
+        )
+        view = replace(running(["ok"], 61.0), state="finalising", steps=(replace(step, claims=claims),))
+        assert "waits for what w1 may still report" in drawn(live.picture(view, now_of(view), "footer"))
+        view = replace(view, reason="aborted by ann")
+        assert "finalising: aborted by ann, waits for what w1 may" in live.plain_line(view, now_of(view))
+        claims = tuple(replace(claims[0], worker=f"w{number}") for number in range(5))
+        view = replace(view, reason="", steps=(replace(step, claims=claims),))
+        assert "waits for what w0, w1, w2 and 2 more may still report" in live.plain_line(view, now_of(view))
+
     def test_it_tells_of_gaps(self) -> None:
         view = taken_over()
         shown = drawn(live.picture(view, now_of(view), "footer"))
