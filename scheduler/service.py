@@ -108,7 +108,8 @@ class Service:
         for run in self.store.unsummarised():
             self._summarise(run)
         self.inbound.declare()
-        log.info("scheduler acts with epoch %d, %d runs at hand", epoch, len(self.cluster.runs))
+        runs = len(self.cluster.runs)
+        log.info("scheduler acts with epoch %d, %d %s at hand", epoch, runs, "run" if runs == 1 else "runs")
 
     def run(self) -> None:
         """Work until ``stop``; raises EpochLost where another scheduler took over."""
