@@ -18,7 +18,7 @@ from loads_queue.model import profile
 from loads_queue.model.profile import ClosedLoad, OpenLoad
 from tests.simulator.exhaustive_faults import KINDS, Prefix, faults
 from tests.simulator.exhaustive_world import LENGTHS, LOADS, SmallWorld
-from tests.simulator.invariants import problems
+from tests.simulator.invariants import UNKNOWABLE, problems
 from tests.simulator.setup import Happening
 
 EVERY = 50
@@ -27,9 +27,6 @@ EVERY = 50
 Shares = Mapping[int, tuple[int, int]]
 """By number of faults: (i, n), which part of those worlds is looked at; all where there is none."""
 
-
-UNKNOWABLE = (": no", "are known of", "were done twice")
-"""What is said of a world where more was done than anybody can know of."""
 
 Task = tuple[Prefix, int]
 """A world's faults, and the digest of the world without the last of them."""

@@ -17,6 +17,9 @@ from tests.simulator.setup import Setup
 from tests.simulator.simulation import Simulation
 from tests.simulator.world import SECOND
 
+UNKNOWABLE = (": no", "are known of", "were done twice")
+"""What is said of a world where more was done than anybody can know of."""
+
 
 def problems(simulation: Simulation) -> list[str]:
     """Every broken invariant of a world that has been run, in words."""

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from loads.scheduler import reader
-from loads.scheduler.cluster import Claim, Run, Shard
+from loads.scheduler.cluster import Claim, Run, Shard, Worker
 from loads.workers import agent_events
 
 from loads_queue.messages import JOBS, Job
 from loads_queue.model.ledger import Ledger, shard_ledger
-from loads_queue.model.states import RunState
+from loads_queue.model.states import ClaimState, RunState
 from loads_queue.model.summary import Row
 from tests.simulator.broker import Broker, Manner
 from tests.simulator.host import Host
@@ -20,7 +20,7 @@ from tests.simulator.schedulers import SchedulerProcess, cached_plan
 from tests.simulator.setup import Happening, HostSetup, Setup
 from tests.simulator.store import ModelStore
 from tests.simulator.target import Target
-from tests.simulator.world import MS, SECOND, HostClock, Process, World
+from tests.simulator.world import MS, SECOND, START, HostClock, Process, World
 
 SETTLE = 12 * SECOND
 """How long a world goes on after its last run is final: nothing may change any more, and slots become free."""
@@ -189,7 +189,20 @@ class Simulation:
         for job in self.setup.jobs:
             if job.id not in self.final_at and self.store.state_of(job.id) is RunState.FINISHED:
                 self.final_at[job.id] = self.world.now
+                self._judge_finality(job.id)
         return len(self.final_at) == len(self.setup.jobs)
+
+    def _judge_finality(self, run: str) -> None:
+        """A run has become final: nothing more may be expected of any claim (rule 8)."""
+        workers = {worker.name: worker for worker in self.store.all(Worker)}
+        for claim in self.claims(run):
+            worker = workers.get(claim.worker)
+            whole = worker is None or worker.whole_until(claim.incarnation) >= claim.end_sequence
+            silent = START + self.world.now - claim.advanced_at
+            if not (claim.state is ClaimState.ENDED and whole) and silent < self.setup.settings.final_after_ns - SECOND:
+                self.world.wrong(
+                    f"{run}: final, though {claim.id} was heard of {silent / SECOND:.1f} s ago and has not ended"
+                )
 
     # What came of it
 
