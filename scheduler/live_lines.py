@@ -101,7 +101,9 @@ def notices(view: RunView) -> Iterator[Notice]:
                 yield Notice((*key, "opened"), f"gap: {where}: {why} at {words.clock(begin)}")
             if gap.end_ns is not None:
                 length = words.seconds(gap.end_ns / SECOND - begin)
-                text = f"{why} at {words.clock(begin)}, for" if gap.cause == KEPT else "the load goes on, after"
+                taken = any(claim.shard == gap.shard and claim.attempt > gap.attempt for claim in step.claims)
+                over = "the load goes on, after" if taken else "nobody took it over until its load ended, after"
+                text = f"{why} at {words.clock(begin)}, for" if gap.cause == KEPT else over
                 yield Notice((*key, "closed"), f"gap: {where}: {text} {length}")
     for change in view.changes:
         text = f"{words.factor(float(change.factor))} from {words.clock(change.at_ns / SECOND)} on"
