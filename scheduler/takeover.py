@@ -125,8 +125,9 @@ def beginning(cluster: Cluster, shard: Shard, now: int) -> tuple[int, tuple[int,
 
 def _decided(share: OpenShard, step: Step, claim: Claim) -> int:
     """The first arrival, by the plan as it now stands, that an attempt has not decided about."""
-    changes = changes_of(step, claim.totals.changes)
-    return claim.first if claim.totals.next is None else behind(share, changes, claim.totals.next)
+    if claim.totals.next is None:
+        return claim.first
+    return max(claim.first, behind(share, changes_of(step, claim.totals.changes), claim.totals.next))
 
 
 def _attempts(cluster: Cluster, shard: Shard) -> list[Claim]:
