@@ -80,10 +80,12 @@ def fill_iterations(ledger: Ledger, evidence: ShardEvidence) -> None:
         done = _base(share, claim) + claim.started + sum(row.dropped + row.missed for row in claim.rows)
         ledger.at(last).surplus += max(0, done - ceiling)
         if claim.dead and not claim.accounted:
-            beyond = max(0, min(share.planned_within(claim.bound_iterations), ceiling) - done)
+            beyond = max(0, share.planned_within(claim.bound_iterations) - done)
             columns = ledger.at(last if claim.permit_until_ns is None else max(0, claim.permit_until_ns) // SECOND)
             columns.started += beyond
             columns.lost += beyond
+            # A bound that came to be known after the shard was taken over: it may have been done twice.
+            columns.surplus += max(0, done + beyond - max(done, ceiling))
             done += beyond
         orderly = claim.orderly
         decided = min(done, ceiling)
