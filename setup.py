@@ -8,6 +8,7 @@ engine takes its paths in Python. ``LOADS_NO_CORE=1`` leaves it out on purpose.
 """
 
 import os
+import runpy
 import sys
 import warnings
 
@@ -34,7 +35,9 @@ def extensions() -> list[Extension]:
     except ImportError:
         warnings.warn("without Cython the compiled core of the HTTP engine is left out", stacklevel=1)
         return []
-    core = Extension("loads.workers.engines._core", ["workers/engines/_core.pyx"])
+    digest = runpy.run_path("workers/engines/core_sources.py")["digest"]()
+    macros = [("LOADS_CORE_SOURCES", f'"{digest}"')]
+    core = Extension("loads.workers.engines._core", ["workers/engines/_core.pyx"], define_macros=macros)
     found: list[Extension] = cythonize([core], build_dir="build", quiet=True)
     for extension in found:
         extension.optional = True  # Said of what goes into cythonize, it would be lost.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-CORE = "loads.workers.engines._core"
+CORE = "loads.workers.engines.core_sources"
 """The extension module that the HTTP engine is faster with."""
 
 
@@ -48,9 +48,9 @@ def broker(listen: str, data: Path | None, listen_fd: int | None, parent_fd: int
 def version() -> None:
     """Show the versions of Loads and of what it runs on, and whether the HTTP engine has its compiled core."""
     import platform
+    from importlib import import_module
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as version_of
-    from importlib.util import find_spec
 
     click.echo(f"loads {version_of('loads-cluster')}")
     click.echo(f"python {platform.python_version()} ({platform.python_implementation()})")
@@ -59,6 +59,6 @@ def version() -> None:
             click.echo(f"{name} {version_of(name)}")
         except PackageNotFoundError:
             click.echo(f"{name} is not installed")
-    core = "is there" if find_spec(CORE) is not None else "was not built: the engine runs in Python alone"
-    click.echo(f"compiled core {core}")
+    lacking = import_module(CORE).lack()
+    click.echo(f"compiled core {f'{lacking}: the engine runs in Python alone' if lacking else 'is there'}")
     click.echo(f"platform {platform.platform()}")

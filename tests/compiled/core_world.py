@@ -7,14 +7,10 @@ import os
 import socket
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
-
 from engine_harness import check_series, scenario
 from loads.workers.engines.clock import boottime_ns
 from loads.workers.engines.http1 import HeadParser, Limits

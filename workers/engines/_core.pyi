@@ -13,6 +13,9 @@ from .urls import Origin
 from .variables import Visit
 from .world import World
 
+SOURCES: str
+"""The digest of what it was built from; see ``core_sources``."""
+
 class Seat:
     busy: bool
     kept: dict[str, Any]

@@ -28,7 +28,13 @@ from .http1 import _parse_head as _parse_odd_head
 
 
 cdef extern from *:
+    """
+    #ifndef LOADS_CORE_SOURCES
+    #define LOADS_CORE_SOURCES ""
+    #endif
+    """
     int __builtin_clzll(unsigned long long) noexcept nogil
+    const char* LOADS_CORE_SOURCES
 
 cdef extern from "<time.h>" nogil:
     ctypedef long time_t
@@ -132,6 +138,8 @@ cdef inline int64_t clock_now() noexcept nogil:
     clock_gettime(CLOCK_BOOTTIME, &now)
     return <int64_t>now.tv_sec * SECOND + now.tv_nsec
 
+
+SOURCES = LOADS_CORE_SOURCES.decode()
 
 include "_core_parser.pxi"
 include "_core_tally.pxi"

@@ -7,13 +7,13 @@ the recorder whenever rows are looked at. Only ``can`` and ``Seats`` need the ex
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gevent.hub import RawGreenlet
 
 from .connect import RESOLVING, Connector
 from .connection import READ, Connection, Pool
+from .core_sources import lack
 from .errors import Interrupted, RequestError
 from .exchange import Exchange
 from .program import Program
@@ -30,8 +30,10 @@ _NO_POOL = Pool(0)
 
 
 def can(program: Program) -> bool:
-    """Whether the core carries a program out; raises ImportError where it was not built."""
-    import_module("._core", __package__)
+    """Whether the core carries a program out; raises ImportError where it was not built, or from other sources."""
+    lacking = lack()
+    if lacking is not None:
+        raise ImportError(f"the compiled core {lacking}")
     return all(origin.scheme == "http" for origin in program.origins())
 
 

@@ -50,7 +50,7 @@ def _compiled(program: Program, wanted: bool) -> Driver | None:
         able = module.can(program)
     except ImportError as error:
         if wanted:
-            raise ValueError(f"LOADS_ENGINE_PATH is compiled, and the core was not built here: {error}") from None
+            raise ValueError(f"LOADS_ENGINE_PATH is compiled, but {error}") from None
         return None
     if not able:
         return None
