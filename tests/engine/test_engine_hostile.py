@@ -59,6 +59,7 @@ CASES: dict[str, tuple[Behaviour, str]] = {
         "truncated: the target closed within the body",
     ),
     "/reset": (reset_after(HEAD + b"Content-Length: 9\r\n\r\nabc"), "reset: by the target"),
+    "/reset-at-once": (reset_after(b""), "reset: by the target"),
     "/garbage": (then_close(b"\x16\x03\x01\x02\x00" * 40), "protocol: not an HTTP/1 status line"),
     "/bad-header": (answer(HEAD + b"what is this\r\n\r\n"), "protocol: a malformed header"),
     "/bad-chunk": (answer(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"), "protocol: a malformed chunk"),
@@ -89,17 +90,22 @@ CASES: dict[str, tuple[Behaviour, str]] = {
 }
 
 
-def test_every_trick_is_a_failed_request_with_a_name() -> None:
+@pytest.mark.parametrize("kept", [False, True], ids=["fresh", "kept"])
+def test_every_trick_is_a_failed_request_with_a_name(kept: bool) -> None:
+    """Also over a connection that has carried a good answer, where requests have a shorter way."""
     with ScriptedServer({path: behaviour for path, (behaviour, _) in CASES.items()}) as server:
         actions = [
             request(path, name=path, timeout_ns=700_000_000 if path in ("/silent", "/slow") else None) for path in CASES
         ]
-        engine = run_engine(scenario(server.url, *actions, request("/fine", name="/fine")), counted_load(1, 1))
+        fine = request("/fine", name="/fine")
+        if kept:
+            actions = [step for action in actions for step in (fine, action)]
+        engine = run_engine(scenario(server.url, *actions, fine), counted_load(1, 1))
         assert engine.end is not None and engine.end["cause"] == "finished"
         series = engine.total.series
         for path, (_, message) in CASES.items():
             assert series[path].errors == {message: 1}, path
-        assert series["/fine"].ok == 1
+        assert series["/fine"].ok == (len(CASES) + 1 if kept else 1)
         assert engine.total.failed == 1
         assert sum(found.attempted for found in series.values()) == sum(server.count.values())
         assert series["/loop"].redirects == 5 and series["/loop"].attempted == 6

@@ -9,11 +9,11 @@ import pytest
 from engine_harness import pause, request, scenario
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loads.workers.engines.callbacks import swift
 from loads.workers.engines.drivers import choose
 from loads.workers.engines.exchange import Exchange, Rest
 from loads.workers.engines.program import END, Program
 from loads.workers.engines.scenario_run import Scenario, Walk
+from loads.workers.engines.swift import swift
 from loads.workers.engines.variables import Fixed, Visit
 
 from loads_queue.model.scenario import Action, HttpScenario, OneOf, Pause, Repeat, Request

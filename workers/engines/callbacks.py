@@ -1,9 +1,4 @@
-"""The driver without greenlets: lanes, with a short way for requests that are the same for everyone.
-
-A ``simple`` request that is answered in one ordinary piece (see ``http1.HeadParser.plain``) on a kept connection
-takes the short way: nothing is made for it, no exchange and no reader. Whatever else comes up turns it into the
-exchange that the walk knows, in the middle, and it goes on by the general way.
-"""
+"""The driver without greenlets: lanes, which know the short way (see ``swift``)."""
 
 from __future__ import annotations
 
@@ -13,46 +8,14 @@ from typing import Any
 from .clock import boottime_ns
 from .connect import WAITING
 from .connection import Pool
+from .errors import from_os_error
 from .exchange import Exchange
 from .lane import Lane
 from .line import Line
 from .live import Batch
-from .program import Op, Send
-from .recorder import Recorder
-from .seat import OnOver, OwnTurns, Turns
+from .seat import OnOver
+from .swift import CHUNK, Swift, Ways
 from .world import World
-
-_CHUNK = 16384
-
-
-class Swift:
-    """A simple request, and where it counts at present."""
-
-    __slots__ = ("accepted", "batch", "op", "origin", "size", "timeout_ns", "until", "wire")
-
-    def __init__(self, op: Send) -> None:
-        self.op = op
-        self.wire = op.wire
-        self.size = len(op.wire)
-        self.origin = op.origin
-        self.timeout_ns = op.timeout_ns
-        verdicts = {status: op.judge.of_status(status) for status in range(200, 1000)}
-        self.accepted = {status: checks for status, (error, checks) in verdicts.items() if error is None}
-        """By status that is no failure, the checks to count."""
-        self.batch: Batch | None = None
-        self.until = 0
-
-    def roll(self, recorder: Recorder, now: int) -> Batch:
-        """Count in the second of ``now`` from here on."""
-        self.batch, self.until = recorder.batch(self.op.name, now, self.size, self.accepted)
-        return self.batch
-
-
-def swift(op: Op) -> Swift | None:
-    """An operation's short way, where it has one."""
-    if isinstance(op, Send) and op.simple and not op.closing and op.method != "HEAD":
-        return Swift(op)
-    return None
 
 
 class SwiftLane(Lane):
@@ -79,8 +42,8 @@ class SwiftLane(Lane):
             return False
         line = self._line
         if line is None:
-            line = self._take_line(swift.origin)  # type: ignore[arg-type]
-        if line is None or line.origin != swift.origin or line.secured:
+            line = self._take_line(swift.origin)
+        if line is None or line.origin != swift.origin:
             return False
         gate = seats.gate
         permit = seats.permit
@@ -136,9 +99,13 @@ class SwiftLane(Lane):
                 self._read()
                 return
             try:
-                data = line.recv(_CHUNK)
-            except OSError:
-                self._read()
+                data = line.recv(CHUNK)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:  # The system tells of it once: a second look would find a mere end.
+                x = self._exchange()
+                assert x is not None, "it is on its way"
+                self._go_on(self._fail(x, from_os_error(error)))
                 return
             end = data.find(b"\r\n\r\n")
             known = self._seats.plain.get(data[:end])
@@ -178,45 +145,21 @@ class SwiftLane(Lane):
             self._step()
 
 
-class Lanes:
+class Lanes(Ways):
     """The seats of an engine, each a lane."""
 
     path = "callbacks"
 
     def __init__(self, world: World) -> None:
-        program = world.scenario.program
+        super().__init__(world)
         self.hub = world.hub
         self.pacer = world.pacer
         self.net = world.net
-        self.gate = world.net.gate
-        self.recorder = world.recorder
         self.scenario = world.scenario
         self.guard = world.guard
         self.soon: Callable[..., Any] = world.hub.loop.run_callback
-        self.plain = world.net.heads.plain
-        self.origin = next(program.origins(), None)
-        self.swifts = [swift(op) for op in program.ops]
-        self.end_at = program.end_at
-        self.do_at = program.do_at
-        self.permit = world.permit
-        self.bare = program.bare
-        self.turns = OwnTurns()
-        self.connections = world.scenario.connections
-        self.reuse = self.connections.reuse
-        self.repeats: Turns | None = self.turns if program.bare and self.reuse else None
-        self._ask_for_more = world.ask_for_more
+        self.origin = next(world.scenario.origins(), None)
         self._pool = Pool(max(world.order.max_in_flight, 1))
-
-    def next_turn(self, now: int) -> bool:
-        """Count another turn of a user, where one may begin now."""
-        turns, permit = self.turns, self.permit
-        number = turns.turns
-        if turns.stopped or now >= permit.until or number >= permit.iterations:
-            return False
-        turns.turns = number + 1
-        if permit.hungry(number + 1, self.gate.attempts):
-            self._ask_for_more()
-        return True
 
     def guest(self, on_over: OnOver) -> Lane:
         """A seat for arrivals, which share connections, unless none is to outlive its iteration."""

@@ -17,7 +17,7 @@ from .exchange import Exchange
 from .urls import Origin
 
 if TYPE_CHECKING:
-    from .user import Net
+    from .net import Net
 
 RESOLVING, CONNECTING, SHAKING, SENDING, WAITING, READING = range(6)
 PHASES = ("resolving", "connecting", "shaking hands", "sending", "waiting for the response", "reading the body")

@@ -30,7 +30,8 @@ class Connection:
     """A connected stream to an origin, plain or TLS."""
 
     __slots__ = (
-        "_hub", "_ready", "_sock", "_tls", "_waiter", "_watcher", "_writer", "alive", "origin", "written",
+        "_hub", "_ready", "_sock", "_tls", "_waiter", "_watcher", "_writer", "alive", "origin", "recv", "send_now",
+        "written",
     )  # fmt: skip
 
     def __init__(self, hub: Any, sock: socket.socket, origin: Origin) -> None:
@@ -40,6 +41,9 @@ class Connection:
         self._waiter: Callable[[], object] | None = None
         self._writer: Any = None
         self._ready = False
+        self.recv = sock.recv
+        self.send_now = sock.send
+        """What goes over it as it is, where it is not TLS."""
         self.origin = origin
         self.alive = True
         self.written = 0
@@ -86,8 +90,12 @@ class Connection:
         self.alive = False  # What was encrypted and not sent is a gap in the stream: nothing more can go over it.
         return False
 
-    def _flush(self, data: bytes, switch: Callable[[], object], permit: Permit | None = None) -> bool:
-        done = 0
+    def send_rest(self, data: bytes, done: int, switch: Callable[[], object]) -> None:
+        """Go on writing, as ``send`` does, what ``send_now`` has begun, without TLS."""
+        self.written = done
+        self._flush(data, switch, done=done)
+
+    def _flush(self, data: bytes, switch: Callable[[], object], permit: Permit | None = None, done: int = 0) -> bool:
         while done < len(data):
             if permit is not None and not done and boottime_ns() >= permit.until:
                 return False
@@ -123,21 +131,25 @@ class Connection:
 
     def _receive_raw(self, switch: Callable[[], object]) -> bytes:
         while True:
-            if not self._ready:
-                self._waiter = switch
-                try:
-                    self._hub.switch()
-                finally:
-                    self._waiter = None
-            elif not self._watcher.active:
-                self._watcher.start(self._on_readable)
-            self._ready = False
+            self.wait(switch)
             try:
                 return self._sock.recv(_CHUNK)
             except (BlockingIOError, InterruptedError):
                 continue
             except OSError as error:
                 raise from_os_error(error) from None
+
+    def wait(self, switch: Callable[[], object]) -> None:
+        """Wait until there is something to read."""
+        if not self._ready:
+            self._waiter = switch
+            try:
+                self._hub.switch()
+            finally:
+                self._waiter = None
+        elif not self._watcher.active:
+            self._watcher.start(self._on_readable)
+        self._ready = False
 
     def _on_readable(self) -> None:
         waiter = self._waiter

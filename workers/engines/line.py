@@ -21,20 +21,13 @@ permit is over."""
 class Line(Connection):
     """A connection of a lane. While it has a holder that is called when there is something to read."""
 
-    __slots__ = ("_left", "held", "recv", "send_now")
+    __slots__ = ("_left", "held")
 
     def __init__(self, hub: Any, sock: socket.socket, origin: Origin) -> None:
         super().__init__(hub, sock, origin)
         self._left: bytes | memoryview = b""
         self.held = False
         """It has a holder."""
-        self.recv = sock.recv
-        self.send_now = sock.send
-
-    @property
-    def secured(self) -> bool:
-        """It speaks TLS."""
-        return self._tls is not None
 
     def hold(self, on_readable: Callable[[], object]) -> None:
         """Have somebody called whenever there is something to read."""

@@ -9,7 +9,8 @@ from gevent.hub import RawGreenlet
 from .clock import boottime_ns
 from .connection import Pool
 from .cookies import CookieJar
-from .seat import OnOver, Turns
+from .seat import OnOver
+from .swift import Ways
 from .user import User
 from .variables import Visit
 from .world import World
@@ -20,15 +21,15 @@ _Job = tuple[Visit, int, int, int]
 class Rider:
     """A seat; its greenlet begins with the first iteration."""
 
-    def __init__(self, world: World, pool: Pool, on_over: OnOver, guest: bool) -> None:
-        self._world = world
+    def __init__(self, seats: Riders, pool: Pool, on_over: OnOver, guest: bool) -> None:
+        self._world = world = seats.world
         self._on_over = on_over
         self._guest = guest
         self._origin = next(world.scenario.origins(), None)
         self._jar: CookieJar | None = None
         self._job: _Job | None = None
         self._greenlet: RawGreenlet | None = None
-        self._user = User(world.net, pool, world.recorder)
+        self._user = User(world.net, pool, seats)
         self.busy = False
         self.kept: dict[str, Any] = {}
 
@@ -58,7 +59,8 @@ class Rider:
         self._greenlet.switch()
 
     def again(self, until: int) -> None:
-        """Its load model begins every turn."""
+        """Iterations that end before a time may be followed by others without a word to the load model."""
+        self._user.again = until
 
     def interrupt(self) -> None:
         """End the iteration, if there is one."""
@@ -99,26 +101,23 @@ class Rider:
             self._on_over(self)
 
 
-class Riders:
+class Riders(Ways):
     """The seats of an engine with a greenlet each."""
 
     path = "greenlets"
-    repeats: Turns | None = None
 
     def __init__(self, world: World) -> None:
-        self._world = world
+        super().__init__(world)
+        self.world = world
         self._pool = Pool(max(world.order.max_in_flight, 1))
-        self.bare = world.scenario.program.bare
 
     def guest(self, on_over: OnOver) -> Rider:
         """A seat for arrivals, which share connections, unless none is to outlive its iteration."""
-        connections = self._world.scenario.connections
-        pool = self._pool if connections.reuse else Pool(connections.per_user)
-        return Rider(self._world, pool, on_over, True)
+        return Rider(self, self._pool if self.reuse else Pool(self.connections.per_user), on_over, True)
 
     def user(self, on_over: OnOver) -> Rider:
         """A seat for a user."""
-        return Rider(self._world, Pool(self._world.scenario.connections.per_user), on_over, False)
+        return Rider(self, Pool(self.connections.per_user), on_over, False)
 
     def close(self) -> None:
         """Close the connections that are shared."""

@@ -11,7 +11,7 @@ What every seat promises:
 * ``on_over`` is called once for each ``ride``, never before that has returned, and the seat may be ridden again from
   within it. So a target (or a mistake in a plan) that ends iterations at once neither recurses nor starves the loop:
   an iteration that has waited for nothing ends in a later turn of the loop.
-* Nothing is sent without the permit (``user.Gate``), and no exception leaves a seat: its own faults go to
+* Nothing is sent without the permit (``net.Gate``), and no exception leaves a seat: its own faults go to
   ``World.guard``.
 """
 

@@ -32,13 +32,13 @@ from .datafile import Rows
 from .fence import NOTICE_NS, Fence
 from .guard import Guard
 from .http1 import Limits
+from .net import Net
 from .pacer import Alarm, Pacer
 from .permit import Permit
 from .recorder import Recorder
 from .resolve import Resolver
 from .scenario_run import Scenario
 from .tls import Trust
-from .user import Net
 from .variables import Fixed, Visit
 from .vitals import Vitals
 from .world import Load, Order, World

@@ -8,7 +8,7 @@ a connection breaks, the request on it has failed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from gevent import getcurrent
 
@@ -16,53 +16,16 @@ from .clock import boottime_ns
 from .connect import PHASES, READING, SENDING, WAITING, Connector
 from .connection import Connection, Pool
 from .cookies import CookieJar
-from .errors import Interrupted, RequestError, TimedOut
-from .exchange import Exchange
-from .http1 import HeadParser, Limits, ResponseReader
-from .live import Turn
-from .pacer import Deadline, Pacer
-from .permit import Permit
-from .recorder import Recorder
-from .resolve import Resolver
+from .errors import Interrupted, RequestError, TimedOut, from_os_error
+from .exchange import Effect, Exchange
+from .http1 import ResponseReader
+from .live import Batch, Turn
+from .net import Gate, Net
+from .pacer import Deadline
 from .scenario_run import Scenario, Walk
-from .tls import TlsStream, Trust
+from .swift import CHUNK, Swift, Ways
 from .urls import Origin
 from .variables import Visit
-
-
-class Gate(Protocol):
-    """Keeps requests within the permit."""
-
-    permit: Permit
-    attempts: int
-    """Requests begun."""
-
-    def await_permit(self, resume: Callable[[], object]) -> int:
-        """Have ``resume`` called once, in the hub, when the permit may have changed; a number for ``forget``."""
-
-    def forget(self, waiter: int) -> None:
-        """Do not call it; harmless after it was called."""
-
-
-class Net:
-    """What all users of an engine share."""
-
-    def __init__(self, hub: Any, pacer: Pacer, gate: Gate, limits: Limits, resolver: Resolver, trust: Trust) -> None:
-        self.hub = hub
-        self.pacer = pacer
-        self.gate = gate
-        self.limits = limits
-        self.heads = HeadParser()
-        self.resolver = resolver
-        self.trust = trust
-
-    def prepare_tls(self) -> None:
-        """Load certificates, which takes tens of milliseconds, before the first request needs them."""
-        self.trust.prepare()
-
-    def tls_stream(self, origin: Origin) -> TlsStream:
-        """A new TLS stream to an origin."""
-        return self.trust.stream(origin)
 
 
 class User:
@@ -70,12 +33,13 @@ class User:
 
     __slots__ = (
         "_connection", "_connector", "_deadline", "_net", "_reader", "_recorder", "_switch", "_throw",
-        "_walk", "pool",
+        "_walk", "_ways", "again", "pool",
     )  # fmt: skip
 
-    def __init__(self, net: Net, pool: Pool, recorder: Recorder) -> None:
+    def __init__(self, net: Net, pool: Pool, ways: Ways) -> None:
         self._net = net
-        self._recorder = recorder
+        self._ways = ways
+        self._recorder = ways.recorder
         self._reader = ResponseReader(net.heads, net.limits)
         self._connector = Connector(net)
         self._deadline = Deadline(net.pacer, self._time_out)
@@ -83,6 +47,8 @@ class User:
         self._walk: Walk | None = None
         self._switch: Callable[..., object] = _nobody
         self._throw: Callable[..., object] = _nobody
+        self.again = 0
+        """Iterations that end before then may be followed by others without a word to the load model."""
         self.pool = pool
 
     def adopt(self) -> None:
@@ -101,21 +67,116 @@ class User:
         if walk is None:
             walk = self._walk = Walk(scenario, self._recorder.settle)
         walk.begin(visit, jar, kept)
+        ways = self._ways
         free = turn.due
         try:
-            while (effect := walk.step()) is not None:
+            while True:
+                pending = walk.pending
+                effect: Effect | None = walk.took(pending) if pending is not None else None
+                if effect is None:
+                    swift = ways.swifts[walk.at]
+                    if swift is not None and not walk.jar:
+                        ended = self._hurry(swift, walk, turn, free)
+                        if ended:
+                            free = self._follow(walk, turn, ended)
+                            continue
+                    effect = walk.step()
+                if effect is None:
+                    return "ok" if walk.ok else "failed"
                 if type(effect) is Exchange:
                     effect.due = free
                     self._perform(effect)
-                    free = turn.last_ended = effect.ended
-                    if not turn.first_sent:
-                        turn.first_sent = effect.sent
+                    free = self._note(turn, effect)
                 else:
                     free += effect.duration_ns  # type: ignore[union-attr]
                     self.sleep_until(free)
         except Interrupted:
             return "interrupted"
-        return "ok" if walk.ok else "failed"
+
+    def _note(self, turn: Turn, x: Exchange) -> int:
+        """A request has ended, but for what the walk makes of it; gives when."""
+        turn.last_ended = x.ended
+        if not turn.first_sent:
+            turn.first_sent = x.sent
+        return x.ended
+
+    def _follow(self, walk: Walk, turn: Turn, ended: int) -> int:
+        """Begin the user's next iteration, where one is over that went the short way and may be followed at once."""
+        ways = self._ways
+        if walk.at == ways.end_at and ended < self.again and walk.pending is None and ways.next_turn(ended):
+            self._recorder.follow(turn, walk.ok, ended)
+            walk.at = ways.do_at
+            walk.ok = True
+        return ended
+
+    # The short way
+
+    def _hurry(self, swift: Swift, walk: Walk, turn: Turn, free: int) -> int:
+        """Carry a simple request out, to its end, which it gives; 0, and nothing has been done, where it can't be."""
+        connection = self.pool.take(swift.origin)
+        if connection is None:
+            return 0
+        gate = self._net.gate
+        permit = gate.permit
+        now = boottime_ns()
+        if now >= permit.until or gate.attempts >= permit.requests:
+            self.pool.give(connection)
+            return 0
+        try:
+            written = connection.send_now(swift.wire)
+        except OSError:
+            self.pool.give(connection)
+            return 0
+        gate.attempts += 1
+        batch = swift.batch
+        if batch is None or now >= swift.until:
+            batch = swift.roll(self._recorder, now)
+        batch.sent += 1
+        walk.at += 1
+        self._deadline.set(now + swift.timeout_ns)
+        self._connection = connection
+        self._connector.phase = WAITING
+        failure: BaseException | None = None
+        data = b""
+        if written == swift.size:
+            try:
+                connection.wait(self._switch)
+                data = connection.recv(CHUNK)
+            except (BlockingIOError, InterruptedError):
+                pass
+            except (OSError, RequestError, Interrupted) as error:
+                failure = error
+        known = self._ways.plain.get(data[: data.find(b"\r\n\r\n")])
+        if failure is None and known is not None and known[2] == len(data) and known[0] in swift.accepted:
+            return self._arrived(batch, known, turn, now, free)
+        x = walk.send(swift.op)
+        x.due, x.sent, x.series, x.bytes_out = free, now, batch.found, written
+        self._reader.begin(x.method, x.keep_body)
+
+        def go_on(x: Exchange) -> None:
+            if failure is not None:
+                raise from_os_error(failure) if isinstance(failure, OSError) else failure
+            if written < swift.size:
+                self._send_rest(x, connection, written)
+            self._read(x, connection, data)
+
+        self._within(x, go_on)
+        return self._note(turn, x)
+
+    def _arrived(self, batch: Batch, known: tuple[int, int, int], turn: Turn, sent: int, free: int) -> int:
+        """Count an ordinary answer; gives when it was there."""
+        ended = boottime_ns()
+        self._deadline.at = 0
+        connection, self._connection = self._connection, None
+        assert connection is not None, "an answer comes over a connection"
+        self.pool.give(connection)
+        batch.answers[known] = batch.answers.get(known, 0) + 1
+        batch.responses.append(ended - free)
+        batch.services.append(ended - sent)
+        if not turn.first_sent:
+            turn.first_sent = sent
+        turn.last_ended = ended
+        return ended
 
     def sleep_until(self, due: int) -> None:
         """Wait until a time."""
@@ -140,7 +201,7 @@ class User:
         self._connector.release()
 
     def _perform(self, x: Exchange) -> None:
-        """Carry one request out and fill in what became of it; Interrupted leaves it counted."""
+        """Carry one request out, once the permit covers it."""
         gate = self._net.gate
         now = self._pass(gate)
         gate.attempts += 1
@@ -148,8 +209,12 @@ class User:
             x.ended = now
             return
         self._deadline.set(now + x.timeout_ns)
+        self._within(x, self._exchange)
+
+    def _within(self, x: Exchange, work: Callable[[Exchange], None]) -> None:
+        """Do something for a request that has begun and fill in what became of it; Interrupted leaves it counted."""
         try:
-            self._exchange(x)
+            work(x)
         except RequestError as error:
             x.error = str(error)
             self._broken(x)
@@ -179,11 +244,14 @@ class User:
     def _exchange(self, x: Exchange) -> None:
         origin = x.origin
         assert origin is not None, "a request that could not be built has an error"
-        connection = self._send(x, origin)
+        self._read(x, self._send(x, origin))
+
+    def _read(self, x: Exchange, connection: Connection, data: bytes = b"") -> None:
+        """Read the response, of which ``data`` has come already."""
         reader = self._reader
         self._connector.phase = WAITING
         while True:
-            data = connection.receive(self._switch)
+            data = data or connection.receive(self._switch)
             x.ended = boottime_ns()
             if not data:
                 reader.finish()
@@ -193,6 +261,7 @@ class User:
             if reader.feed(data):
                 break
             self._connector.phase = READING
+            data = b""
         self._connection = None
         x.head = reader.head
         x.status = reader.status
@@ -218,6 +287,13 @@ class User:
             else:
                 connection.close()
             self._await_permit()
+
+    def _send_rest(self, x: Exchange, connection: Connection, written: int) -> None:
+        self._connector.phase = SENDING
+        try:
+            connection.send_rest(x.wire, written, self._switch)
+        finally:
+            x.bytes_out = connection.written
 
     def _write(self, x: Exchange, connection: Connection) -> bool:
         x.sent = boottime_ns()

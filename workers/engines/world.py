@@ -11,12 +11,12 @@ from typing import Any, Protocol
 from loads_queue.model import shard as shares
 
 from .datafile import Rows
+from .net import Net
 from .pacer import Pacer
 from .permit import Permit
 from .recorder import Recorder
 from .scenario_run import Scenario
 from .seat import Seats
-from .user import Net
 from .variables import Fixed
 
 
