@@ -30,6 +30,7 @@ def document(template: str, data: Data) -> str:
         paths=paths_sentence(data),
         held=held_sentence(judged),
         bars=tables.bars_table(judged).markdown(),
+        ceiling=ceiling_sentence(data),
         saturated=_kind(data, SATURATED),
         besides=tables.besides_table(data["http-1k"]).markdown() if "http-1k" in data else NOT_MEASURED,
         lateness=_kind(data, LATENESS),
@@ -80,6 +81,18 @@ def held_sentence(judged: Sequence[Judged]) -> str:
     missed = sum(each.held is False for each in judged)
     rest = sum(each.held is None for each in judged)
     return f"{held} held, {missed} missed, {rest} not measured. The median is what is compared."
+
+
+def ceiling_sentence(data: Data) -> str:
+    """What no client can pass that is not cheaper than wrk; nothing where those two were not measured together."""
+    found = ratios(data.get("http-1k"), "locust", "wrk", cpu)
+    if found is None:
+        return ""
+    return (
+        f"wrk itself is {tables.shown(found)} times better than Locust FastHttpUser here: a path can be better than "
+        "Locust by more than that only where it is cheaper than wrk, and one that just keeps its bar against wrk is "
+        "better by that much less. The bars against Locust were set where wrk was 22.8 times better."
+    )
 
 
 def windows(parts: Iterable[Part]) -> str:

@@ -4,7 +4,9 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 # command:package
-needs="redis-server:redis-server rabbitmq-server:rabbitmq-server postgres:postgresql"
+needs="redis-server:redis-server rabbitmq-server:rabbitmq-server postgres:postgresql node:nodejs npm:npm"
+# A WebSocket server of the npm registry, in a folder of the virtual environment.
+node_library=ws@8.18.3
 
 missing() {
   for need in $needs; do
@@ -32,4 +34,17 @@ if [ -n "$lacking" ]; then
     exit 1
   fi
   echo "loads: the tests that need them will be skipped; to run them: apt-get install $lacking" >&2
+fi
+library=$here/../.venv/node
+if command -v npm >/dev/null && [ -d "$here/../.venv" ] && [ ! -e "$library/$node_library" ]; then
+  echo "loads: installing $node_library for the tests" >&2
+  mkdir -p "$library"
+  if npm install --prefix "$library" --no-save --no-package-lock --no-audit --no-fund --loglevel=error "$node_library" >&2; then
+    : >"$library/$node_library"
+  elif [ "${CI:-}" = true ]; then
+    echo "loads: with CI=true every test must run, and npm could not install $node_library" >&2
+    exit 1
+  else
+    echo "loads: npm could not install $node_library: the tests that need it will be skipped" >&2
+  fi
 fi

@@ -24,6 +24,7 @@ def test_a_page_has_what_was_measured() -> None:
     assert "the `callbacks` path takes 2.00 (1.50 to 2.25) times wrk's CPU" in text
     assert "| callbacks | 18.0 | 16.0 | 64.0 |" in text
     assert "| processor | A processor |" in text
+    assert "wrk itself is " in text and " times better than Locust FastHttpUser here" in text
     assert "not all measured on the same machine" not in text
     assert "$" not in text
 

@@ -14,7 +14,10 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 
-BUILT_IN = {"http": "loads.workers.engines.http:run"}
+BUILT_IN = {
+    "http": "loads.workers.engines.http:run",
+    "websocket": "loads.workers.engines.websocket:run",
+}
 """Known without a search of what is installed, which would take longer than everything else of the start."""
 
 Engine = Callable[[int, int], int]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from math import lcm
 from typing import ClassVar, Literal, NamedTuple
 
@@ -89,6 +90,17 @@ class ClosedLoad:
     def shard(self, index: int, count: int) -> ClosedShard:
         """Shard ``index`` of ``count``."""
         return ClosedShard(self, index, count)
+
+    def ramp_ns(self) -> int:
+        """The time from one user to the next where the plan rises the fastest, rounded up; 0 where users jump."""
+        fastest, before = Fraction(0), Fraction(0)
+        for stage in self.stages:
+            if stage.start > before or (stage.end > stage.start and not stage.duration_ns):
+                return 0
+            if stage.duration_ns:
+                fastest = max(fastest, (stage.end - stage.start) / stage.duration_ns)
+            before = stage.end
+        return -(-fastest.denominator // fastest.numerator) if fastest else 0
 
     def stage_spans(self) -> tuple[Span, ...]:
         """(name or None, start, end) of each stage in ns."""

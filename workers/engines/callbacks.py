@@ -8,7 +8,7 @@ from typing import Any
 from .clock import boottime_ns
 from .connect import WAITING
 from .connection import Pool
-from .errors import from_os_error
+from .errors import RequestError, from_os_error
 from .exchange import Exchange
 from .lane import Lane
 from .line import Line
@@ -53,7 +53,7 @@ class SwiftLane(Lane):
             return False
         try:
             written = line.send_now(swift.wire)
-        except OSError:
+        except (OSError, RequestError):
             return False
         gate.attempts = attempts + 1
         batch = swift.batch
@@ -102,10 +102,10 @@ class SwiftLane(Lane):
                 data = line.recv(CHUNK)
             except (BlockingIOError, InterruptedError):
                 return
-            except OSError as error:  # The system tells of it once: a second look would find a mere end.
+            except (OSError, RequestError) as error:  # Told once: a second look would find a mere end.
                 x = self._exchange()
                 assert x is not None, "it is on its way"
-                self._go_on(self._fail(x, from_os_error(error)))
+                self._go_on(self._fail(x, from_os_error(error) if isinstance(error, OSError) else error))
                 return
             end = data.find(b"\r\n\r\n")
             known = self._seats.plain.get(data[:end])

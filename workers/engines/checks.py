@@ -33,7 +33,7 @@ class Judge:
         """By status, whether it is within the ranges."""
         self._told = check.status != DEFAULT_STATUS
         self._body = check.body
-        self._json = [(f"json {expr}", _jmespath(expr), wanted) for expr, wanted in check.json]
+        self._json = [(f"json {expr}", compiled_jmespath(expr), wanted) for expr, wanted in check.json]
         self._max_time_ns = check.max_time_ns
         self._extracts = [(extract.var, _extractor(extract)) for extract in spec.extract]
         self.takes_nothing = not self._extracts
@@ -65,7 +65,7 @@ class Judge:
         if self._json:
             document = _document(x)
             for name, find, wanted in self._json:
-                self._note(x, name, document is not _MISSING and _holds(find(document), wanted))
+                self._note(x, name, document is not _MISSING and holds(find(document), wanted))
         if self._max_time_ns is not None:
             self._note(x, "max_time", x.ended - x.due <= self._max_time_ns)
 
@@ -104,13 +104,15 @@ def _document(x: Exchange) -> Any:
         return _MISSING
 
 
-def _holds(found: Any, wanted: Any) -> bool:
+def holds(found: Any, wanted: Any) -> bool:
+    """Whether what an expression gives is what a plan wants: a value, or ``{exists: true|false}``."""
     if isinstance(wanted, dict) and set(wanted) == {"exists"}:
         return (found is not None) is bool(wanted["exists"])
     return type(found) is type(wanted) and bool(found == wanted) if isinstance(wanted, bool) else bool(found == wanted)
 
 
-def _jmespath(expr: str) -> Callable[[Any], Any]:
+def compiled_jmespath(expr: str) -> Callable[[Any], Any]:
+    """What an expression gives of a document, None for nothing; raises ValueError for what is no expression."""
     import jmespath
     from jmespath.exceptions import JMESPathError
 
@@ -151,7 +153,7 @@ def _extractor(extract: Extract) -> Callable[[Exchange], Any]:
             return _MISSING if found is None else found
 
         return regex
-    find = _jmespath(extract.expr)
+    find = compiled_jmespath(extract.expr)
 
     def from_json(x: Exchange) -> Any:
         document = _document(x)

@@ -33,10 +33,11 @@ class _Stretch:
     shard: ClosedShard
     permitted: bool
 
-    def split(self, planned: ClosedShard, low: int, high: int) -> tuple[int, int, int]:
-        """User-time held, missed and surplus between two times of the profile, none of a change's between them."""
+    def split(self, planned: ClosedShard, low: int, high: int, late_ns: int = 0) -> tuple[int, int, int]:
+        """User-time held, missed and surplus between two times of the profile, none of a change's between them; users
+        that were ``late_ns`` late held none of that."""
         plan = planned.user_ns(low, high)
-        held = self.shard.user_ns(low, high) if self.permitted else 0
+        held = max(0, self.shard.user_ns(low, high) - late_ns) if self.permitted else 0
         return min(held, plan), max(0, plan - held), max(0, held - plan)
 
 
@@ -61,6 +62,9 @@ class ClosedUsers:
         self._users: dict[int, User] = {}
         self._spans: dict[int, tuple[Span, ...]] = {}
         self._past: deque[_Stretch] = deque()
+        self._late: dict[int, int] = {}
+        """Users that were active before this engine began, and when each begins here."""
+        self._late_until = 0
 
     @property
     def end_at(self) -> int:
@@ -70,7 +74,27 @@ class ClosedUsers:
     def begin(self) -> None:
         """Let every user that the shard will ever have wait for its time."""
         self._world.pacer.at(self.end_at, self._end)
+        if self._world.seats.lasting:
+            self._space_out()
         self._add_users()
+
+    def _space_out(self) -> None:
+        """What others held before is opened again at the plan's own pace, not all at once."""
+        begun, between = self._begun_from, self._load.ramp_ns() * self._world.order.shards
+        if not between:
+            return
+        for number in self._shard.users():
+            span = self._span(number, begun)
+            if span is not None and span[0] < begun:
+                self._late[number] = min(begun + len(self._late) * between, span[1])
+        self._late_until = max(self._late.values(), default=0)
+
+    def _late_ns(self, start: int, end: int) -> int:
+        """User-time that was not held between two times, since users were not opened again yet."""
+        begun = self._held_from
+        if start >= self._late_until:
+            return 0
+        return sum(max(0, min(end, entry) - max(start, begun)) for entry in self._late.values())
 
     def _add_users(self) -> None:
         for number in self._shard.users():
@@ -102,6 +126,10 @@ class ClosedUsers:
                 user.wake_at(None if span is None else span[0])
             return
         if not user.active:
+            entry = self._late.get(user.number, 0)
+            if now < entry:
+                user.wake_at(entry)
+                return
             self._enter(user, span, now)
         due = user.free if self._pace is None else next_due(user.begun, self._pace, user.free)
         permit = self._permit
@@ -128,7 +156,7 @@ class ClosedUsers:
 
     def _enter(self, user: User, span: Span, now: int) -> None:
         user.enter()
-        user.begun = user.free = max(span[0], self._begun_from)
+        user.begun = user.free = max(span[0], self._begun_from, self._late.get(user.number, 0))
         self._active += 1
         self._world.recorder.users(self._world.recorder.second_of(now), self._active)
         self._retire_after(user, span[1])
@@ -149,8 +177,15 @@ class ClosedUsers:
             else:
                 self._retire_after(user, span[1])
 
+        def finish() -> None:
+            span = self._span(user.number, boottime_ns())
+            if span is None or boottime_ns() < span[0]:
+                user.finish()
+
         if end < self.end_at:
             self._world.pacer.at(end + self._world.order.graceful_ramp_down_ns, retire)
+            if self._world.seats.lasting:
+                self._world.pacer.at(end, finish)
 
     def settle(self) -> None:
         """Count what was held; where the permit had ended, nobody was held since."""
@@ -170,8 +205,9 @@ class ClosedUsers:
         while self._covered < limit:
             second = recorder.second_of(self._covered)
             upto = min(limit, base + (second + 1) * SECOND)
-            held = self._shard.user_ns(self._covered - self._zero, upto - self._zero)
-            recorder.hold(second, held if permitted else 0, 0 if permitted else held)
+            plan = self._shard.user_ns(self._covered - self._zero, upto - self._zero)
+            held = max(0, plan - self._late_ns(self._covered, upto)) if permitted else 0
+            recorder.hold(second, held, plan - held)
             recorder.users(second, self._active)
             self._remember(self._covered, upto, permitted)
             self._covered = upto
@@ -211,7 +247,8 @@ class ClosedUsers:
         oldest = self._covered - ARCHIVED_SECONDS * SECOND
         for past in self._past:
             for low, high in self._between(max(past.start, oldest), past.end, (past.shard, before, self._shard)):
-                was, now = (past.split(shard, low, high) for shard in (before, self._shard))
+                late_ns = self._late_ns(zero + low, zero + high)
+                was, now = (past.split(shard, low, high, late_ns) for shard in (before, self._shard))
                 if was != now:
                     held, missed, surplus = (new - old for old, new in zip(was, now, strict=True))
                     recorder.hold(recorder.second_of(zero + low), held, missed, surplus)

@@ -41,6 +41,7 @@ class Seats:
     """The seats of an engine whose iterations the core carries out."""
 
     path = "compiled"
+    lasting = False
 
     def __init__(self, world: World) -> None:
         from ._core import Core
@@ -61,6 +62,12 @@ class Seats:
     def user(self, on_over: OnOver) -> Seat:
         """A seat for a user."""
         return self._core.seat(on_over, False)
+
+    def cover(self, now: int) -> None:
+        """All that seats count stands in rows already."""
+
+    def stop(self) -> None:
+        """No iteration waits for the load's end."""
 
     def close(self) -> None:
         """Close the connections that are shared."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .clock import boottime_ns
-from .connection import Address, Connection, Pool, open_socket
+from .connection import Address, Connection, Pool
 from .errors import ProtocolError, RequestError, TimedOut
 from .exchange import Exchange
 from .urls import Origin
@@ -43,7 +43,7 @@ class Connector:
         if origin is None or self._spare is not None or pool.has(origin):
             return
         known = self._net.resolver.known(origin.host, origin.port)
-        self._spare = open_socket(known[0][0] if known else socket.AF_INET)
+        self._spare = self._net.open_socket(known[0][0] if known else socket.AF_INET)
 
     def connect(self, x: Exchange, origin: Origin, switch: Callable[[], object]) -> Connection:
         """A new connection for an exchange, which is told how long it took; ``switch`` resumes the caller."""
@@ -89,11 +89,11 @@ class Connector:
     def _socket(self, family: int) -> socket.socket:
         spare, self._spare = self._spare, None
         if spare is None:
-            return open_socket(family)
+            return self._net.open_socket(family)
         if spare.family == family:
             return spare
         spare.close()
-        return open_socket(family)
+        return self._net.open_socket(family)
 
     def drop(self) -> None:
         """Close what was being opened."""

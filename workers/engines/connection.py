@@ -30,8 +30,8 @@ class Connection:
     """A connected stream to an origin, plain or TLS."""
 
     __slots__ = (
-        "_hub", "_ready", "_sock", "_tls", "_waiter", "_watcher", "_writer", "alive", "origin", "recv", "send_now",
-        "written",
+        "_cipher", "_hub", "_ready", "_sock", "_tls", "_waiter", "_watcher", "_writer", "alive", "origin", "recv",
+        "send_now", "written",
     )  # fmt: skip
 
     def __init__(self, hub: Any, sock: socket.socket, origin: Origin) -> None:
@@ -41,9 +41,10 @@ class Connection:
         self._waiter: Callable[[], object] | None = None
         self._writer: Any = None
         self._ready = False
-        self.recv = sock.recv
-        self.send_now = sock.send
-        """What goes over it as it is, where it is not TLS."""
+        self.recv: Callable[[int], bytes] = sock.recv
+        self.send_now: Callable[[bytes], int] = sock.send
+        """As a socket's, without waiting, over TLS too: what there is no room for is then ``send_rest``'s."""
+        self._cipher: bytes | memoryview = b""
         self.origin = origin
         self.alive = True
         self.written = 0
@@ -67,6 +68,7 @@ class Connection:
             done = tls.handshake()
             self._flush(tls.take_output(), switch)
             if done:
+                self.send_now, self.recv = self._send_secured, self._receive_secured
                 return
             data = self._receive_raw(switch)
             if not data:
@@ -91,9 +93,14 @@ class Connection:
         return False
 
     def send_rest(self, data: bytes, done: int, switch: Callable[[], object]) -> None:
-        """Go on writing, as ``send`` does, what ``send_now`` has begun, without TLS."""
-        self.written = done
-        self._flush(data, switch, done=done)
+        """Go on writing, as ``send`` does, what ``send_now`` has begun."""
+        if self._tls is None:
+            self.written = done
+            self._flush(data, switch, done=done)
+        else:
+            began = self.written
+            self._flush(bytes(self._cipher), switch)
+            self.written += began
 
     def _flush(self, data: bytes, switch: Callable[[], object], permit: Permit | None = None, done: int = 0) -> bool:
         while done < len(data):
@@ -113,6 +120,35 @@ class Connection:
                 self.alive = False
                 break
         return True
+
+    def _send_secured(self, data: bytes) -> int:
+        """All of it, or -1 where there was no room for some of what it became."""
+        tls = self._tls
+        assert tls is not None, "it is for TLS alone"
+        tls.write(data)
+        cipher = tls.take_output()
+        try:
+            self.written = self._sock.send(cipher)
+        except (BlockingIOError, InterruptedError):
+            self.written = 0
+        if self.written == len(cipher):
+            return len(data)
+        self._cipher = memoryview(cipher)[self.written :]
+        return -1
+
+    def _receive_secured(self, most: int) -> bytes:
+        """All that has come, empty at the end of the stream; raises BlockingIOError where it is no whole record."""
+        tls = self._tls
+        assert tls is not None, "it is for TLS alone"
+        cipher = self._sock.recv(_CHUNK)
+        if cipher:
+            tls.put_input(cipher)
+        else:
+            tls.put_end()
+        data = tls.read_all()
+        if data is None:
+            raise BlockingIOError
+        return data
 
     def receive(self, switch: Callable[[], object]) -> bytes:
         """The next bytes, empty at the target's end of the stream; raises RequestError."""
@@ -211,6 +247,7 @@ class Connection:
                 watcher.stop()
                 watcher.close()
         self._watcher = self._writer = None
+        self.send_now, self.recv = self._sock.send, self._sock.recv  # Nothing that leads back to this object.
         self._sock.close()
 
 

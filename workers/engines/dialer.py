@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from gevent import getcurrent
 from gevent.hub import RawGreenlet
@@ -12,12 +13,19 @@ from .connect import Connector
 from .errors import Interrupted, RequestError
 from .exchange import Exchange
 from .line import Line
-
-if TYPE_CHECKING:
-    from .callbacks import Lanes
+from .net import Net
 
 Outcome = Line | RequestError
 """A connection that a request may be sent on, or why there is none."""
+
+
+class Seats(Protocol):
+    """What it needs of those whose seat it dials for."""
+
+    hub: Any
+    net: Net
+    guard: Callable[[], AbstractContextManager[None]]
+    soon: Callable[..., Any]
 
 
 class Dialer:
@@ -25,14 +33,16 @@ class Dialer:
 
     __slots__ = ("_greenlet", "_line", "_on_done", "_seats", "_wanted", "connector")
 
-    def __init__(self, seats: Lanes, on_done: Callable[[Exchange, Outcome], object]) -> None:
+    def __init__(
+        self, seats: Seats, on_done: Callable[[Exchange, Outcome], object], connection_type: type[Line] = Line
+    ) -> None:
         self._seats = seats
         self._on_done = on_done
         self._greenlet: RawGreenlet | None = None
         self._wanted: Exchange | None = None
         """For which a connection is opened, until its lane has heard of it."""
         self._line: Line | None = None
-        self.connector = Connector(seats.net, Line)
+        self.connector = Connector(seats.net, connection_type)
 
     def dial(self, x: Exchange) -> None:
         """Open a connection for a request."""

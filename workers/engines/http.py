@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import os
+import time
 
-import gevent
+from loads_queue.model.scenario import HttpScenario
 
-from .channel import Channel
-from .session import Session
+from . import drivers
+from .bodies import with_files
+from .scenario_run import Scenario
+from .serving import serve
+from .setting import Setting
+from .world import Order
 
 
 def run(fd_in: int, fd_out: int) -> int:
-    """Speak the engine's protocol over two descriptors until the end; the exit status. See ``engine_main``."""
-    hub = gevent.get_hub()
-    main = gevent.getcurrent()
-    over: list[int] = []
+    """Be one over two descriptors, to the end; the exit status."""
+    return serve(prepare, fd_in, fd_out)
 
-    def finish() -> None:
-        over.append(0)
-        hub.loop.run_callback(main.switch)
 
-    def lost(reason: str) -> None:
-        # Nobody is there to report to, and nothing may be sent without a permit: leave at once.
-        os._exit(3)
-
-    channel = Channel(hub, fd_in, fd_out)
-    session = Session(hub, channel, finish)
-    channel.listen(session.take, lost)
-    hub.switch()
-    channel.drain()
-    return over[0]
+def prepare(order: Order) -> Setting:
+    """What an ``http:`` step needs; raises ValueError or OSError."""
+    spec = HttpScenario.from_wire(order.spec)
+    scenario = Scenario(with_files(spec, order.files), lambda: int(time.time()))
+    return Setting(
+        scenario=scenario,
+        driver=drivers.choose(scenario.program, order.path),
+        origins=tuple(scenario.origins()),
+        data=spec.data,
+        dns=spec.dns,
+        tls=spec.tls,
+        shares=spec.connections.reuse,
+    )

@@ -115,6 +115,9 @@ class Lane:
     def again(self, until: int) -> None:
         """Its load model begins every turn."""
 
+    def finish(self) -> None:
+        """No iteration waits for the load's end."""
+
     def interrupt(self) -> None:
         """End the iteration, if there is one."""
         if not self.busy:

@@ -69,9 +69,12 @@ class Line(Connection):
         self._writer.start(on_writable)
 
     def rest(self, data: bytes, written: int) -> None:
-        """Some of it has left already."""
-        self._left = memoryview(data)[written:]
-        self.written = written
+        """Some of it has left already, by ``send_now``."""
+        if self._tls is None:
+            self._left = memoryview(data)[written:]
+            self.written = written
+        else:
+            self._left, self._cipher = self._cipher, b""
 
     def flush(self, permit: Permit) -> int:
         """Go on writing; stops for good where the target answers early or breaks the connection."""

@@ -27,6 +27,10 @@ class Permit:
         self.few_iterations = min(half_iterations + 1, iterations)
         self.few_requests = min(half_requests + 1, requests)
 
+    def covers(self, now: int, requests: int) -> bool:
+        """Whether one more request than so many may be begun."""
+        return now < self.until and requests < self.requests
+
     def hungry(self, used_iterations: int, used_requests: int) -> bool:
         """Whether more than half of the room of the last permit is used, or there was none."""
         return used_iterations >= self.few_iterations or used_requests >= self.few_requests

@@ -94,7 +94,7 @@ class PreparedRequest:
         self._url = Template.parse(spec.url)
         common = scenario.headers if scenario.connections.keep_alive else (*scenario.headers, ("Connection", "close"))
         self._headers = [(name, Template.parse(value)) for name, value in _merged(common, spec.headers)]
-        self._auth = _auth_template(spec.auth or scenario.auth)
+        self._auth = auth_template(spec.auth or scenario.auth)
         self._body = bodies.maker(spec.body)
         self._fixed: Outgoing | None = None
         texts = [self._url, *(value for _, value in self._headers), *self._auth]
@@ -120,7 +120,7 @@ class PreparedRequest:
         headers = [(name, value.text(resolve)) for name, value in self._headers]
         given = {name.lower() for name, _ in headers}
         if self._auth and "authorization" not in given:
-            headers.append(("Authorization", _authorization([part.text(resolve) for part in self._auth])))
+            headers.append(("Authorization", authorization([part.text(resolve) for part in self._auth])))
         if self._body.type and "content-type" not in given:
             headers.append(("Content-Type", self._body.type))
         return Outgoing(self.spec.method, url, tuple(headers), self._body.make(visit))
@@ -138,13 +138,15 @@ def _merged(common: Headers, own: Headers) -> Headers:
     return found
 
 
-def _auth_template(auth: Auth | None) -> list[Template]:
+def auth_template(auth: Auth | None) -> list[Template]:
+    """The parts of what ``authorization`` takes: none, a token, or user and password."""
     if auth is None:
         return []
     return [Template.parse(text) for text in (auth.basic or (auth.bearer or "",))]
 
 
-def _authorization(parts: list[str]) -> str:
+def authorization(parts: list[str]) -> str:
+    """The value of an Authorization header."""
     if len(parts) == 1:
         return f"Bearer {parts[0]}"
     return "Basic " + base64.b64encode(":".join(parts).encode()).decode()

@@ -62,6 +62,9 @@ class Rider:
         """Iterations that end before a time may be followed by others without a word to the load model."""
         self._user.again = until
 
+    def finish(self) -> None:
+        """No iteration waits for the load's end."""
+
     def interrupt(self) -> None:
         """End the iteration, if there is one."""
         if self.busy:

@@ -46,6 +46,9 @@ class Seat(Protocol):
     def interrupt(self) -> None:
         """End the iteration, if there is one, as interrupted."""
 
+    def finish(self) -> None:
+        """Its user is no longer planned: an iteration that only waits for the load's end ends."""
+
     def again(self, until: int) -> None:
         """Where ``Seats.repeats``: an iteration of a user that ends before a time may be followed by another one at
         once, without ``on_over``, as far as the permit goes; with 0 none is."""
@@ -78,6 +81,9 @@ class Seats(Protocol):
 
     path: str
     """``greenlets``, ``callbacks`` or ``compiled``."""
+    lasting: bool
+    """Iterations hold connections for as long as users are planned: users that join late do so at the plan's pace, and
+    are told when they are no longer planned (``finish``)."""
     bare: bool
     """Rides look at nothing of their visit: any will do."""
     repeats: Turns | None
@@ -91,6 +97,12 @@ class Seats(Protocol):
 
     def user(self, on_over: OnOver) -> Seat:
         """A seat for a user, who has to ``enter`` first: connections and cookies last until ``leave``."""
+
+    def cover(self, now: int) -> None:
+        """Rows are about to be told: what lasts has to stand in them up to now."""
+
+    def stop(self) -> None:
+        """Nothing begins any more: an iteration that only waits for the load's end ends."""
 
     def close(self) -> None:
         """Give back what the seats share."""

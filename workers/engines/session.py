@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import resource
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,12 +17,9 @@ from typing import Any
 from gevent import GreenletExit
 
 from loads_queue.model import profile
-from loads_queue.model.scenario import HttpScenario
 from loads_queue.model.template import Template
 
-from . import drivers
 from .arrivals import Arrivals
-from .bodies import with_files
 from .channel import Channel
 from .clock import boottime_ns
 from .closed import ClosedUsers
@@ -37,7 +33,7 @@ from .pacer import Alarm, Pacer
 from .permit import Permit
 from .recorder import Recorder
 from .resolve import Resolver
-from .scenario_run import Scenario
+from .setting import Prepare, Setting
 from .tls import Trust
 from .variables import Fixed, Visit
 from .vitals import Vitals
@@ -54,7 +50,8 @@ _PHASE_NS = 20_000_000
 class Session:
     """The engine that one agent speaks to over a channel; ``done`` is called once it has nothing more to do."""
 
-    def __init__(self, hub: Any, channel: Channel, done: Callable[[], None]) -> None:
+    def __init__(self, hub: Any, channel: Channel, done: Callable[[], None], prepare: Prepare) -> None:
+        self._prepare = prepare
         self._hub = hub
         self._channel = channel
         self._done = done
@@ -63,8 +60,7 @@ class Session:
         self._world: World | None = None
         self._vitals: Vitals | None = None
         self._load: Load | None = None
-        self._parts: tuple[profile.Load, Scenario, Net, Rows | None] | None = None
-        self._driver: drivers.Driver = drivers.greenlets
+        self._parts: tuple[profile.Load, Setting, Net, Rows | None] | None = None
         self._changes: list[profile.Change] = []
         self._closing: str | None = None
         self._detail = ""
@@ -107,19 +103,19 @@ class Session:
 
     def _take_spec(self, line: Mapping[str, Any]) -> None:
         order = Order.from_line(line)
-        spec = HttpScenario.from_wire(order.spec)
+        setting = self._prepare(order)
         load = profile.from_wire(order.load)
         load.shard(order.shard, order.shards)
-        scenario = Scenario(with_files(spec, order.files), lambda: int(time.time()))
         guard = Guard(order.allowed_targets)
-        guard.check_origins(scenario.origins(), dict(spec.dns.hosts))
-        net = Net(self._hub, self._pacer, self, Limits(), _resolver(self._hub, guard, spec, load), _trust(spec, order))
-        if any(origin.scheme == "https" for origin in scenario.origins()):
+        guard.check_origins(setting.origins, dict(setting.dns.hosts))
+        resolver = _resolver(self._hub, guard, setting, load)
+        net = Net(self._hub, self._pacer, self, Limits(), resolver, _trust(setting, order), setting.sources)
+        if any(origin.scheme == "https" for origin in setting.origins):
             net.prepare_tls()
-        self._driver = drivers.choose(scenario.program, order.path)
-        rows = Rows(spec.data, order.files[spec.data.file], order.seed) if spec.data is not None else None
+        data = setting.data
+        rows = Rows(data, order.files[data.file], order.seed) if data is not None else None
         self._order = order
-        self._parts = (load, scenario, net, rows)
+        self._parts = (load, setting, net, rows)
         gc.collect()
         gc.freeze()  # Plan and data stay to the end: no collection need look at them again.
         self._channel.write({"type": "ready"})
@@ -128,7 +124,7 @@ class Session:
     def _take_start(self, line: Mapping[str, Any]) -> None:
         if self._parts is None or self._order is None or self._world is not None or self._closing is not None:
             return
-        load, scenario, net, rows = self._parts
+        load, setting, net, rows = self._parts
         order, base, heard = self._order, int(line["at"]), boottime_ns()
         first, turns = int(line.get("first", 0)), [int(turn) for turn in line.get("turns") or ()]
         if line.get("changes") is not None:
@@ -141,7 +137,7 @@ class Session:
             permit=self.permit,
             net=net,
             recorder=Recorder(base),
-            scenario=scenario,
+            scenario=setting.scenario,
             fixed=Fixed(order.run, order.step, order.names(), order.secrets, order.seed),
             rows=rows,
             load_over=self._load_over,
@@ -152,7 +148,7 @@ class Session:
             forget=self.forget,
             guard=self.guard,
         )
-        world.seats = self._driver(world)
+        world.seats = setting.driver(world)
         self._load = self._model(world, load, first, turns, heard)
         self._vitals = Vitals(self._pacer, base)
         self._vitals.begin()
@@ -222,6 +218,8 @@ class Session:
             self._soon(self._end)
             return
         self._load.stop()
+        if self._world is not None:
+            self._world.seats.stop()
         if grace_ns:
             self._pacer.at(boottime_ns() + grace_ns, self._interrupt)
         else:
@@ -360,6 +358,7 @@ class Session:
         counts = {"started": 0, "attempted": 0, "in_flight": 0}
         if world is not None and load is not None:
             load.cover(now)
+            world.seats.cover(now)
             if self._vitals is not None:
                 self._vitals.note(world.recorder)
             rows = world.recorder.take(load.settled_before(now) - KEPT_SECONDS)
@@ -395,16 +394,17 @@ class Session:
             self._warnings.append(f"data {rows.name}: every row was used, and they began again from the first")
 
 
-def _resolver(hub: Any, guard: Guard, spec: HttpScenario, load: profile.Load) -> Resolver:
-    """Iterations of a rate share their connections: none of them has an address of its own to keep to."""
-    shared = isinstance(load, profile.OpenLoad) and spec.connections.reuse
-    return Resolver(hub, guard, replace(spec.dns, pick="rotate") if shared else spec.dns)
+def _resolver(hub: Any, guard: Guard, setting: Setting, load: profile.Load) -> Resolver:
+    """Iterations of a rate may share their connections: none of them has an address of its own to keep to."""
+    shared = isinstance(load, profile.OpenLoad) and setting.shares
+    return Resolver(hub, guard, replace(setting.dns, pick="rotate") if shared else setting.dns)
 
 
-def _trust(spec: HttpScenario, order: Order) -> Trust:
-    ca, cert = (order.files[name] if name is not None else None for name in (spec.tls.ca, spec.tls.cert))
-    key = Template.parse(spec.tls.key or "").text(Visit(Fixed(secrets=order.secrets), 0, 0, {}, {}, False).resolve)
-    return Trust(spec.tls.verify, ca, cert, key)
+def _trust(setting: Setting, order: Order) -> Trust:
+    tls = setting.tls
+    ca, cert = (order.files[name] if name is not None else None for name in (tls.ca, tls.cert))
+    key = Template.parse(tls.key or "").text(Visit(Fixed(secrets=order.secrets), 0, 0, {}, {}, False).resolve)
+    return Trust(tls.verify, ca, cert, key)
 
 
 def _changes(value: Any) -> list[profile.Change]:

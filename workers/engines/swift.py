@@ -43,14 +43,16 @@ class Swift:
 
 
 def swift(op: Op) -> Swift | None:
-    """An operation's short way, where it has one; none leads through TLS."""
-    if not isinstance(op, Send) or not op.simple or op.closing or op.method == "HEAD":
+    """An operation's short way, where it has one."""
+    if not isinstance(op, Send) or not op.simple or op.closing or op.method == "HEAD" or op.origin is None:
         return None
-    return Swift(op, op.origin) if op.origin is not None and op.origin.scheme == "http" else None
+    return Swift(op, op.origin)
 
 
 class Ways:
     """What the seats of an engine share for it."""
+
+    lasting = False
 
     def __init__(self, world: World) -> None:
         program = world.scenario.program
@@ -68,6 +70,12 @@ class Ways:
         self.turns = OwnTurns()
         self.repeats: Turns | None = self.turns if program.bare and self.reuse else None
         self._ask_for_more = world.ask_for_more
+
+    def cover(self, now: int) -> None:
+        """All that seats count stands in rows already."""
+
+    def stop(self) -> None:
+        """No iteration waits for the load's end."""
 
     def next_turn(self, now: int) -> bool:
         """Count another turn of a user, where one may begin now."""

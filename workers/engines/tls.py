@@ -148,6 +148,16 @@ class TlsStream:
         except ssl.SSLError as error:
             raise RequestError(_alert(error) or "tls: a broken record") from None
 
+    def read_all(self) -> bytes | None:
+        """As ``read``, but with everything that whole records have brought."""
+        data = self.read()
+        if not data or not self._in.pending:
+            return data
+        pieces = [data]
+        while self._in.pending and (more := self.read()):
+            pieces.append(more)
+        return b"".join(pieces)
+
     def write(self, data: bytes) -> None:
         """Encrypt; the cipher bytes are for ``take_output``."""
         try:

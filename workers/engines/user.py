@@ -124,7 +124,7 @@ class User:
             return 0
         try:
             written = connection.send_now(swift.wire)
-        except OSError:
+        except (OSError, RequestError):
             self.pool.give(connection)
             return 0
         gate.attempts += 1
@@ -150,13 +150,13 @@ class User:
         if failure is None and known is not None and known[2] == len(data) and known[0] in swift.accepted:
             return self._arrived(batch, known, turn, now, free)
         x = walk.send(swift.op)
-        x.due, x.sent, x.series, x.bytes_out = free, now, batch.found, written
+        x.due, x.sent, x.series, x.bytes_out = free, now, batch.found, min(max(written, 0), swift.size)
         self._reader.begin(x.method, x.keep_body)
 
         def go_on(x: Exchange) -> None:
             if failure is not None:
                 raise from_os_error(failure) if isinstance(failure, OSError) else failure
-            if written < swift.size:
+            if written != swift.size:
                 self._send_rest(x, connection, written)
             self._read(x, connection, data)
 
@@ -293,7 +293,7 @@ class User:
         try:
             connection.send_rest(x.wire, written, self._switch)
         finally:
-            x.bytes_out = connection.written
+            x.bytes_out = min(connection.written, len(x.wire))
 
     def _write(self, x: Exchange, connection: Connection) -> bool:
         x.sent = boottime_ns()

@@ -101,6 +101,11 @@ class User:
         if self._seat.busy:
             self._seat.interrupt()
 
+    def finish(self) -> None:
+        """It is no longer planned: a turn that only waits for the load's end ends."""
+        if self._seat.busy:
+            self._seat.finish()
+
     def again(self, until: int) -> None:
         """Let the user's turns follow one another without a look until a time, where its seat can do that."""
         if self._repeats:

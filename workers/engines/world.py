@@ -15,7 +15,6 @@ from .net import Net
 from .pacer import Pacer
 from .permit import Permit
 from .recorder import Recorder
-from .scenario_run import Scenario
 from .seat import Seats
 from .variables import Fixed
 
@@ -123,7 +122,8 @@ class World:
     permit: Permit
     net: Net
     recorder: Recorder
-    scenario: Scenario
+    scenario: Any
+    """Its driver's alone: ``scenario_run.Scenario`` of HTTP, another one of WebSockets."""
     fixed: Fixed
     rows: Rows | None
     load_over: Callable[[], None]
