@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import socket
 import struct
+from pathlib import Path
 
 import pytest
 from engine_harness import EngineProcess, check_series, counted_load, request, run_engine, scenario
 from engine_targets import OK, Behaviour, ScriptedServer, answer
+from test_engine_features import make_certificate
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 
@@ -111,6 +113,27 @@ def test_every_trick_is_a_failed_request_with_a_name(kept: bool) -> None:
         assert series["/loop"].redirects == 5 and series["/loop"].attempted == 6
         assert engine.snapshots[-1]["health"]["rss_bytes"] < 80_000_000
         assert engine.process.returncode == 0
+
+
+def test_the_same_over_tls(tmp_path: Path) -> None:
+    """Over a connection that has carried a good answer; an end is as good as TLS tells it."""
+    pem, context = make_certificate(tmp_path, "127.0.0.1")
+    with ScriptedServer({path: behaviour for path, (behaviour, _) in CASES.items()}, context) as server:
+        fine = request("/fine", name="/fine")
+        actions = [
+            step
+            for path in CASES
+            for step in (
+                fine,
+                request(path, name=path, timeout_ns=700_000_000 if path in ("/silent", "/slow") else None),
+            )
+        ]
+        spec = scenario(server.url, *actions, fine, tls={"verify": True, "ca": "ca.pem"})
+        engine = run_engine(spec, counted_load(1, 1), files={"ca.pem": str(pem)})
+        series = engine.total.series
+        for path, (_, message) in CASES.items():
+            assert series[path].errors == {message: 1}, path
+        assert series["/fine"].ok == len(CASES) + 1
 
 
 def test_a_target_that_speaks_first() -> None:
