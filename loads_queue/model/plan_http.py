@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from .plan_fields import (
-    At,
-    Field,
-    Fields,
-    Json,
-    Kind,
-    ListOf,
-    Runtime,
-    Scalar,
-    choice,
-    duration,
-    flag,
-    text,
-    whole,
-)
+from .plan_actions import HTTP_VERBS, Action, all_actions, placed
+from .plan_fields import At, Field, Fields, Json, ListOf, Runtime, Scalar, choice, duration, flag, text, whole
 from .plan_http_bodies import FILE_NAME, MULTIPART, check_content_type
 from .plan_http_net import DNS, TLS, check_connections, check_tls
-from .plan_http_parts import ANY_TEXT, Auth, Form, Headers, JsonChecks, Pauses, RawExtracts, RawFields, Statuses
+from .plan_http_parts import ANY_TEXT, SERIES, AsWritten, Auth, Extracts, Form, Headers, JsonChecks, RawFields, Statuses
 from .plan_urls import (
     METHOD,
     default_name,
@@ -31,47 +18,13 @@ from .plan_urls import (
     parse_base_url,
     url_problem,
 )
-from .problems import NOT_YET, nearest
-from .scenario import DEFAULT_CONNECTIONS
+from .problems import Path
+from .scenario import DEFAULT_CONNECTIONS, EXTRACT_KINDS, ON_ERROR
 from .template import Template, to_text
 from .units import shown
 
 DEFAULT_TIMEOUT = "30s"
 DEFAULT_REDIRECTS = 5
-MOST_REPEATS = 1_000_000
-VERBS = ("get", "head", "post", "put", "patch", "delete", "options")
-LATER_ACTIONS = ("send", "expect", "hold", "every", "close", "ping", "loop")
-SERIES_NAME = r"[^\s][^\x00-\x1f\x7f]{0,199}"
-
-
-class Action(Kind):
-    """One thing to do: its verb says which."""
-
-    def read(self, value: object, at: At) -> Any:
-        if not isinstance(value, dict):
-            return at.problem(f"not an action: {shown(value)} ({_VERB_HINT})")
-        later = [key for key in LATER_ACTIONS if key in value]
-        given = [key for key in ACTIONS if key in value]
-        if not given:
-            if later:
-                return at.down(later[0]).problem(NOT_YET)
-            return at.problem(self._no_verb(value))
-        if len(given) > 1:
-            return at.problem(f"{' and '.join(given)} are two actions: write two items")
-        found = ACTIONS[given[0]].read(value, at)
-        return None if found is None else _BUILD[given[0]](given[0], found, at)
-
-    @staticmethod
-    def _no_verb(value: Mapping[str, object]) -> str:
-        for key in value:
-            if "did you mean" in (hint := nearest(key, ACTIONS)):
-                return f"not an action: unknown key {key!r}{hint}"
-        return f"not an action: {_VERB_HINT}"
-
-    def schema(self) -> dict[str, Any]:
-        return {"$ref": "#/$defs/action"}
-
-
 CHECK = RawFields(
     {
         "status": Field(
@@ -83,7 +36,7 @@ CHECK = RawFields(
     }
 )
 _REQUEST = {
-    "name": Field(text("a name", pattern=SERIES_NAME), "The request's series; default: method and path template."),
+    "name": Field(SERIES, "The request's series; default: method and path template."),
     "headers": Field(Headers(), "Headers, beside those of `http`."),
     "json": Field(Json(), "A JSON body."),
     "form": Field(Form(), "A body of form fields."),
@@ -93,12 +46,14 @@ _REQUEST = {
     "auth": Field(Auth(), "{basic: [USER, PASSWORD]} or {bearer: TOKEN}."),
     "timeout": Field(duration(1), "For this request; default: that of `http`."),
     "check": Field(CHECK, "What the response must be.", default={}),
-    "extract": Field(RawExtracts(), "Variables from the response: {NAME: {json: EXPRESSION}}, or regex, or header."),
-    "on_error": Field(choice("continue", "end_iteration"), "What to do after a failed request.", default="continue"),
+    "extract": Field(
+        AsWritten(Extracts(EXTRACT_KINDS)), "Variables from the response: {NAME: {json: EXPR}}, or regex, or header."
+    ),
+    "on_error": Field(choice(*ON_ERROR), "What to do after a failed request.", default=ON_ERROR[0]),
 }
 _URL = Runtime(url_problem)
-_ACTION = Action()
-ACTION_LIST = ListOf(_ACTION)
+ACTION = Action("action")
+_ACTION_LIST = ListOf(ACTION)
 
 
 def _method(value: object) -> str:
@@ -107,33 +62,18 @@ def _method(value: object) -> str:
     return value
 
 
-_BRANCH = Fields(
+_REQUESTS: dict[str, Fields] = {
+    verb: Fields({verb: Field(_URL, "A path below base_url, or a whole URL."), **_REQUEST})
+    for verb in HTTP_VERBS
+    if verb != "method"
+}
+_REQUESTS["method"] = Fields(
     {
-        "weight": Field(whole(1, 1_000_000), "How often, beside the other branches.", default=1),
-        "do": Field(ACTION_LIST, "What to do.", required=True),
+        "method": Field(Scalar(_method, {"type": "string"}), "Any method, in capitals."),
+        "url": Field(_URL, "A path below base_url, or a whole URL.", required=True),
+        **_REQUEST,
     }
 )
-ACTIONS: dict[str, Fields] = {
-    **{verb: Fields({verb: Field(_URL, "A path below base_url, or a whole URL."), **_REQUEST}) for verb in VERBS},
-    "method": Fields(
-        {
-            "method": Field(Scalar(_method, {"type": "string"}), "Any method, in capitals."),
-            "url": Field(_URL, "A path below base_url, or a whole URL.", required=True),
-            **_REQUEST,
-        }
-    ),
-    "pause": Fields({"pause": Field(Pauses(), "Wait that long, or {between: [LOW, HIGH]}.")}),
-    "one_of": Fields({"one_of": Field(ListOf(_BRANCH), "One of the branches, by weight.")}),
-    "repeat": Fields(
-        {
-            "repeat": Field(whole(1, MOST_REPEATS), "How many times."),
-            "do": Field(ACTION_LIST, "What to do.", required=True),
-        }
-    ),
-}
-_VERB_HINT = "it has one of " + ", ".join(ACTIONS)
-
-
 BODIES = ("json", "form", "body", "file", "multipart")
 
 
@@ -169,28 +109,8 @@ def _check(found: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def _build_pause(verb: str, found: dict[str, Any], at: At) -> dict[str, Any] | None:
-    if found["pause"] is None:
-        return None
-    low, high = found["pause"]
-    return {"type": "pause", "low_ns": low, "high_ns": high}
-
-
-def _build_one_of(verb: str, found: dict[str, Any], at: At) -> dict[str, Any] | None:
-    branches = [branch or {"weight": None, "do": []} for branch in found["one_of"] or []]
-    return {"type": "one_of", "branches": [{"weight": branch["weight"], "do": branch["do"]} for branch in branches]}
-
-
-def _build_repeat(verb: str, found: dict[str, Any], at: At) -> dict[str, Any] | None:
-    return {"type": "repeat", "times": found["repeat"], "do": found["do"]}
-
-
-_BUILD = {
-    **dict.fromkeys((*VERBS, "method"), _build_request),
-    "pause": _build_pause,
-    "one_of": _build_one_of,
-    "repeat": _build_repeat,
-}
+ACTION.learn(_REQUESTS, dict.fromkeys(_REQUESTS, _build_request))
+ACTIONS = ACTION.verbs
 
 HTTP = Fields(
     {
@@ -211,8 +131,8 @@ HTTP = Fields(
         ),
         "reuse": Field(flag(), "Whether connections outlive an iteration.", default=True),
         "auth": Field(Auth(), "{basic: [USER, PASSWORD]} or {bearer: TOKEN}, of every request."),
-        "before": Field(ACTION_LIST, "Done once a user (closed model) or once an iteration (open model)."),
-        "do": Field(ACTION_LIST, "One iteration.", required=True),
+        "before": Field(_ACTION_LIST, "Done once a user (closed model) or once an iteration (open model)."),
+        "do": Field(_ACTION_LIST, "One iteration.", required=True),
     },
     later=("http2", "proxy", "source_addresses"),
 )
@@ -237,7 +157,7 @@ def read_http(value: object, data: dict[str, Any] | None, at: At) -> dict[str, A
     _place_below(before, prefix, given, at.down("before"))
     _place_below(do, prefix, given, at.down("do"))
     check_tls(value.get("tls"), at.down("tls"))
-    check_connections(value, found, requests_of([*before, *do]), at)
+    check_connections(value, found, requests_of({"before": before, "do": do}), at)
     return {
         "base_url": origin, "timeout_ns": found["timeout"], "headers": found["headers"] or [],
         "tls": found["tls"], "redirects": found["redirects"], "cookies": found["cookies"], "auth": found["auth"],
@@ -250,93 +170,28 @@ def read_http(value: object, data: dict[str, Any] | None, at: At) -> dict[str, A
 
 def _place_below(actions: list[Any], prefix: str, given: bool, at: At) -> None:
     """Put the path of ``base_url`` before every path; a path without ``base_url`` is a problem."""
-    for index, action in enumerate(actions):
-        if action is None:
-            continue
-        place = at.down(index)
+    for place, action in placed(actions, at):
         if action["type"] == "request" and action.pop("below_base"):
             if not given:
                 place.problem(f"{to_text(action['url'])[:60]!r} is a path, and http has no base_url")
             action["url"] = prefix.replace("$", "$$") + action["url"]
-        for branch, inner in enumerate(action.get("branches", ())):
-            _place_below(inner["do"] or [], prefix, given, place.down("one_of").down(branch).down("do"))
-        _place_below(action.get("do") or [], prefix, given, place.down("do"))
 
 
-def requests_of(actions: list[Any]) -> list[dict[str, Any]]:
+def requests_of(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every request of a normalised scenario, however deep."""
-    found: list[dict[str, Any]] = []
-    for action in actions:
-        if action is None:
-            continue
-        if action["type"] == "request":
-            found.append(action)
-        for inner in action.get("branches", ()):
-            found.extend(requests_of(inner["do"] or []))
-        found.extend(requests_of(action.get("do") or []))
-    return found
+    return [action for action in all_actions(spec) if action["type"] == "request"]
 
 
-def places_of(spec: Mapping[str, Any], at: At) -> Iterator[tuple[At, dict[str, Any]]]:
-    """Every request of a normalised scenario with its place in the plan."""
-    for part in ("before", "do"):
-        yield from _placed(spec[part], at.down(part))
+def series_of(spec: Mapping[str, Any]) -> list[str]:
+    """The names of all its requests."""
+    return [request["name"] for request in requests_of(spec)]
 
 
-def _placed(actions: list[Any], at: At) -> Iterator[tuple[At, dict[str, Any]]]:
-    for index, action in enumerate(actions):
-        if action is None:
-            continue
-        place = at.down(index)
-        if action["type"] == "request":
-            yield place, action
-        for branch, inner in enumerate(action.get("branches", ())):
-            yield from _placed(inner["do"] or [], place.down("one_of").down(branch).down("do"))
-        yield from _placed(action.get("do") or [], place.down("do"))
-
-
-def files_of(spec: Mapping[str, Any]) -> list[str]:
-    """The names of all files that a normalised scenario needs, each once."""
-    names = [spec["tls"]["ca"], spec["tls"]["cert"], (spec["data"] or {}).get("file")]
-    for request in requests_of([*spec["before"], *spec["do"]]):
-        names.extend(body_files(request["body"]))
-    return list(dict.fromkeys(name for name in names if name is not None))
-
-
-def body_files(body: Mapping[str, Any] | None) -> list[str]:
-    """The names of the files in a request's normalised body."""
+def files_in(action: Mapping[str, Any]) -> tuple[Path, list[str]]:
+    """The names of the files in an action's body, and where below the action they stand."""
+    body = action.get("body")
     if body is None or body["kind"] not in ("file", "multipart"):
-        return []
+        return (), []
     if body["kind"] == "file":
-        return [body["value"]]
-    return [part["file"] for part in body["value"] if part is not None and part["file"] is not None]
-
-
-def mean_pause_ns(actions: list[Any]) -> int:
-    """How long one pass pauses on average, in nanoseconds."""
-    total = 0
-    for action in actions:
-        if action["type"] == "pause":
-            total += (action["low_ns"] + action["high_ns"]) // 2
-        elif action["type"] == "repeat":
-            total += action["times"] * mean_pause_ns(action["do"])
-        elif action["type"] == "one_of":
-            weights = sum(way["weight"] for way in action["branches"])
-            total += sum(way["weight"] * mean_pause_ns(way["do"]) for way in action["branches"]) // weights
-    return total
-
-
-def extracted_variables(value: object) -> frozenset[str]:
-    """The variables that a raw ``http`` names under ``extract``, before anything is read."""
-    names: set[str] = set()
-    todo = [value]
-    while todo:
-        item = todo.pop()
-        if isinstance(item, dict):
-            extract = item.get("extract")
-            if isinstance(extract, dict):
-                names.update(key for key in extract if isinstance(key, str))
-            todo.extend(inner for key, inner in item.items() if key in ("before", "do", "one_of"))
-        elif isinstance(item, list):
-            todo.extend(item)
-    return frozenset(names)
+        return ("file",), [body["value"]]
+    return ("multipart",), [part["file"] for part in body["value"] if part is not None and part["file"] is not None]

@@ -66,7 +66,8 @@ class _TlsFields(Fields):
         return {**super().schema(), "dependentRequired": {"cert": ["key"], "key": ["cert"]}}
 
 
-_HOSTS = MapOf(ListOf(Scalar(_address, {"type": "string"}), most=MOST_ADDRESSES), _name_problem)
+ADDRESS = Scalar(_address, {"type": "string"})
+_HOSTS = MapOf(ListOf(ADDRESS, most=MOST_ADDRESSES), _name_problem)
 TLS = _TlsFields(
     {
         "verify": Field(flag(), "Whether the target's certificate must be right.", default=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .plan_fields import At, Field, Fields, Kind, ListOf, MapOf, Runtime, duration, text
@@ -13,11 +14,27 @@ from .units import shown
 _STATUS = re.compile(r"([1-9])xx|([1-9][0-9]{2})(?:-([1-9][0-9]{2}))?")
 
 
-class Headers(Kind):
-    """Names with values, as ``[[name, value], ...]``."""
+class AsWritten(Kind):
+    """What another kind reads, with nothing in it interpolated."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
 
     def read(self, value: object, at: At) -> Any:
-        found = _HEADERS.read(value, at)
+        return self._kind.read(value, at.raw())
+
+    def schema(self) -> dict[str, Any]:
+        return self._kind.schema()
+
+
+class Headers(Kind):
+    """Names with values, as ``[[name, value], ...]``; ``wrong`` says what is wrong with a name, or None."""
+
+    def __init__(self, wrong: Callable[[str], str | None] = header_name_problem) -> None:
+        self._map = MapOf(HEADER_VALUE, wrong)
+
+    def read(self, value: object, at: At) -> Any:
+        found = self._map.read(value, at)
         if found is None:
             return None
         if len({name.lower() for name in found}) < len(found):
@@ -25,7 +42,7 @@ class Headers(Kind):
         return [[name, text] for name, text in found.items()]
 
     def schema(self) -> dict[str, Any]:
-        return _HEADERS.schema()
+        return self._map.schema()
 
 
 class Auth(Kind):
@@ -105,10 +122,15 @@ class JsonChecks(Kind):
 
 
 class Extracts(Kind):
-    """``{VAR: {json: JMESPATH}}``, or ``regex``, or ``header``."""
+    """``{VAR: {KIND: EXPRESSION}}``, of kinds that are ``json`` (JMESPath), ``regex`` and ``header``."""
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        self._kinds = " and ".join(", ".join(kinds).rsplit(", ", 1))
+        ways = {kind: Field(EXPRESSION, _EXTRACT_DOCS[kind]) for kind in kinds}
+        self._map = MapOf(Fields(ways), _variable_problem)
 
     def read(self, value: object, at: At) -> Any:
-        found = _EXTRACTS.read(value, at)
+        found = self._map.read(value, at)
         if found is None:
             return None
         made = []
@@ -116,21 +138,22 @@ class Extracts(Kind):
             place = at.down(name)
             given = [(kind, expr) for kind, expr in (ways or {}).items() if expr is not None]
             if len(given) == 1:
-                _check_expression(*given[0], place.down(given[0][0]))
+                check_expression(*given[0], place.down(given[0][0]))
                 made.append({"var": name, "kind": given[0][0], "expr": given[0][1]})
             elif isinstance(value, dict) and isinstance(value[name], dict) and len(value[name]) != 1:
-                place.problem("needs one of json, regex and header")
+                place.problem(f"needs one of {self._kinds}")
         return made
 
     def schema(self) -> dict[str, Any]:
-        return _EXTRACTS.schema()
+        return self._map.schema()
 
 
 def _variable_problem(name: str) -> str | None:
     return None if PLAN_NAME.fullmatch(name) else "not the name of a variable (letters, digits and _)"
 
 
-def _check_expression(kind: str, expr: str, at: At) -> None:
+def check_expression(kind: str, expr: str, at: At) -> None:
+    """Report a JMESPath expression (json), a regular expression (regex) or a header's name that is none."""
     if kind == "json":
         _check_jmespath(expr, at)
     elif kind == "header" and not TOKEN.fullmatch(expr):
@@ -175,35 +198,23 @@ _DURATION = duration()
 _BETWEEN = Fields({"between": Field(ListOf(_DURATION), "Uniformly from LOW to HIGH.", required=True)})
 ANY_TEXT = Runtime()
 HEADER_VALUE = Runtime(header_value_problem)
-_HEADERS = MapOf(HEADER_VALUE, header_name_problem)
 _AUTH = Fields(
     {
         "basic": Field(ListOf(HEADER_VALUE), "[USER, PASSWORD]."),
         "bearer": Field(HEADER_VALUE, "A token."),
     }
 )
-_EXPRESSION = text("an expression", longest=10_000)
-_EXTRACTS = MapOf(
-    Fields(
-        {
-            "json": Field(_EXPRESSION, "A JMESPath expression over the body."),
-            "regex": Field(_EXPRESSION, "A regular expression over the body: its first group, or all of it."),
-            "header": Field(_EXPRESSION, "A response header's name."),
-        }
-    ),
-    _variable_problem,
-)
+EXPRESSION = text("an expression", longest=10_000)
+SERIES = text("a name", pattern=r"[^\s][^\x00-\x1f\x7f]{0,199}")
+_EXTRACT_DOCS = {
+    "json": "A JMESPath expression over the body, or message.",
+    "regex": "A regular expression over the body, or message: its first group, or all of it.",
+    "header": "A response header's name.",
+}
 
 
 class RawFields(Fields):
     """Fields in which nothing is interpolated."""
-
-    def read(self, value: object, at: At) -> Any:
-        return super().read(value, at.raw())
-
-
-class RawExtracts(Extracts):
-    """Extracts, in which nothing is interpolated."""
 
     def read(self, value: object, at: At) -> Any:
         return super().read(value, at.raw())

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from .names import Names
+from .plan_actions import extracted_variables, is_endless, mean_pause_ns, placed, scripts_of
+from .plan_engines import ENGINES, PlanEngine, files_of
 from .plan_env import resolve_env
 from .plan_fields import At, Field, Fields, Json, Kind, Scalar, duration, text, whole
-from .plan_http import (
-    DATA,
-    HTTP,
-    body_files,
-    extracted_variables,
-    files_of,
-    mean_pause_ns,
-    places_of,
-    read_http,
-    requests_of,
-)
+from .plan_http import DATA
 from .plan_http_net import note_shared
 from .plan_load import DEFAULT_LOAD, LOAD, STAGE_NAME, Load, LoadPart, read_load
 from .profile import OpenLoad
@@ -45,7 +37,7 @@ CheckFile = Callable[[str, str], FileFacts]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step, checked. Times are nanoseconds; ``spec`` is the engine's part as ``scenario`` describes it."""
+    """One step, checked. Times are nanoseconds; ``spec`` is as ``scenario`` or ``websocket`` describes it."""
 
     name: str
     index: int
@@ -71,8 +63,7 @@ class Step:
     @property
     def series(self) -> tuple[str, ...]:
         """The names of its requests, in order, each once."""
-        requests = requests_of([*self.spec["before"], *self.spec["do"]])
-        return tuple(dict.fromkeys(request["name"] for request in requests))
+        return tuple(dict.fromkeys(ENGINES[self.engine].series(self.spec)))
 
 
 def _workers(value: object) -> int | None:
@@ -109,8 +100,15 @@ class Raw(Json):
         return self._table.schema()
 
 
+class _StepFields(Fields):
+    """Fields of which exactly one names an engine."""
+
+    def schema(self) -> dict[str, Any]:
+        return {**super().schema(), "oneOf": [{"required": [engine]} for engine in ENGINES]}
+
+
 SEED = whole(0, 2**63 - 1)
-STEP = Fields(
+STEP = _StepFields(
     {
         "name": Field(text("a name without / @ ( )", pattern=STEP_NAME), "Default: step 1, step 2, ..."),
         "run_delay": Field(duration(), "From the run's start to the step's.", default="0s"),
@@ -120,11 +118,11 @@ STEP = Fields(
         "seed": Field(SEED, "Of everything random in the step. Default: the plan's."),
         "env": Field(EnvValues(), "Plan-time names; the plan's and --set beat them."),
         "load": Field(Raw(LOAD), "How much. Default: {users: 1, iterations: 1}."),
-        "http": Field(Raw(HTTP), "What: HTTP requests."),
+        **{name: Field(Raw(engine.table), engine.doc) for name, engine in ENGINES.items()},
         "data": Field(Raw(DATA), "Rows for ${row.COLUMN}, each taken once in the whole cluster."),
     },
     later=(
-        "setup", "teardown", "websocket", "python", "command", "container", "exclusive", "dns_name", "instance_type",
+        "setup", "teardown", "python", "command", "container", "exclusive", "dns_name", "instance_type",
         "budget", "instance_count", "instance_region", "node_delay", "container_name", "container_url",
         "environment_data", "additional_command_args", "port_mapping", "volume_mapping", "docker_series",
         "prune_running", "monitor",
@@ -149,26 +147,39 @@ def read_step(raw: object, index: int, seed: int, check_file: CheckFile | None, 
     if found["seed"] is not None:
         seed = found["seed"]
     load = read_load(raw.get("load", DEFAULT_LOAD), at.down("load"), seed)
-    spec = None
-    if "http" in raw:
-        spec = read_http(raw["http"], data, At(at.reading, (*at.path, "http"), at.env, names))
-        if spec is not None:
-            _check_certificates(spec, check_file, at.down("http").down("tls"))
-            _check_bodies(spec, check_file, at.down("http"))
-        if spec is not None and load is not None and isinstance(load.profile, OpenLoad):
-            note_shared(raw["http"], spec, at.down("http"))
-    elif not any(key in STEP.later for key in raw):
-        at.problem("needs an engine: http")
+    engine, spec = _read_engine(raw, data, check_file, replace(at, names=names))
     if len(at.reading.problems) > before or load is None or spec is None:
         return None
-    step = _made_step(found, index, spec, load, seed, at)
+    if engine == "http" and isinstance(load.profile, OpenLoad):
+        note_shared(raw["http"], spec, at.down("http"))
+    step = _made_step(found, index, (engine, spec), load, seed, at)
     _check_in_flight(step, at)
     return step
 
 
+def _read_engine(
+    raw: Mapping[str, Any], data: dict[str, Any] | None, check_file: CheckFile | None, at: At
+) -> tuple[str, dict[str, Any] | None]:
+    """The engine of a step, with its normalised part; None, reported, where there is no one engine, or no part."""
+    engine, spec = "", None
+    for name in ENGINES:
+        if name not in raw:
+            continue
+        if engine:
+            at.down(name).problem(f"a step has one engine, and this one has {engine!r} too: make two steps")
+        engine, place = name, at.down(name)
+        spec = ENGINES[name].read(raw[name], data, place)
+        if spec is not None and check_file is not None:
+            _check_certificates(spec, check_file, place.down("tls"))
+            _check_bodies(ENGINES[name], spec, check_file, place)
+    if not engine and not any(key in STEP.later for key in raw):
+        at.problem(f"needs an engine: {' or '.join(ENGINES)}")
+    return engine, spec
+
+
 def _names(raw: Mapping[str, Any], data: Mapping[str, Any] | None, check_file: CheckFile | None, at: At) -> Names:
     """The run-time names of a step; a data file that can't be used is reported."""
-    variables = extracted_variables(raw.get("http"))
+    variables = frozenset[str]().union(*(extracted_variables(raw.get(engine)) for engine in ENGINES))
     if "data" not in raw:
         return Names(frozenset(), variables)
     columns = None
@@ -180,10 +191,10 @@ def _names(raw: Mapping[str, Any], data: Mapping[str, Any] | None, check_file: C
     return Names(columns, variables)
 
 
-def _check_certificates(spec: Mapping[str, Any], check_file: CheckFile | None, at: At) -> None:
+def _check_certificates(spec: Mapping[str, Any], check_file: CheckFile, at: At) -> None:
     for kind in ("ca", "cert"):
         name = (spec["tls"] or {}).get(kind)
-        if name is None or check_file is None:
+        if name is None:
             continue
         try:
             check_file(kind, name)
@@ -191,25 +202,29 @@ def _check_certificates(spec: Mapping[str, Any], check_file: CheckFile | None, a
             at.down(kind).problem(str(error))
 
 
-def _check_bodies(spec: Mapping[str, Any], check_file: CheckFile | None, at: At) -> None:
+def _check_bodies(engine: PlanEngine, spec: Mapping[str, Any], check_file: CheckFile, at: At) -> None:
     """Report files of bodies that can't be read, each once, and those of a request that are too large together."""
-    if check_file is None:
-        return
     told: set[str] = set()
-    for place, request in places_of(spec, at):
-        size, key = 0, (request["body"] or {}).get("kind", "")
-        for name in body_files(request["body"]):
+    for place, action in (found for key, do in scripts_of(spec) for found in placed(do, at.down(key))):
+        size = 0
+        keys, names = engine.files_in(action)
+        for key in keys:
+            place = place.down(key)
+        for name in names:
             try:
                 size += check_file("body", name).size
             except ValueError as error:
                 if name not in told:
-                    place.down(key).problem(str(error))
+                    place.problem(str(error))
                 told.add(name)
         if size > LARGEST_BODY_FILES:
-            place.down(key).problem(f"{size} bytes of files in one request: at most {LARGEST_BODY_FILES}")
+            place.problem(f"{size} bytes of files in one request: at most {LARGEST_BODY_FILES}")
 
 
-def _made_step(found: Mapping[str, Any], index: int, spec: dict[str, Any], load: LoadPart, seed: int, at: At) -> Step:
+def _made_step(
+    found: Mapping[str, Any], index: int, part: tuple[str, dict[str, Any]], load: LoadPart, seed: int, at: At
+) -> Step:
+    engine, spec = part
     end_ns = load.profile.end_ns
     ends = ITERATIONS_MAX_TIME_NS if end_ns is None else end_ns + load.graceful_stop_ns
     max_time = found["run_max_time"]
@@ -218,7 +233,7 @@ def _made_step(found: Mapping[str, Any], index: int, spec: dict[str, Any], load:
     return Step(
         name=found["name"] or f"step {index + 1}",
         index=index,
-        engine="http",
+        engine=engine,
         spec=spec,
         load=load.profile,
         workers=found["workers"],
@@ -231,20 +246,32 @@ def _made_step(found: Mapping[str, Any], index: int, spec: dict[str, Any], load:
         graceful_ramp_down_ns=load.graceful_ramp_down_ns,
         seed=seed,
         env=as_text(at.env or {}),
-        files=tuple(files_of(spec)),
+        files=files_of(engine, spec),
     )
 
 
 def _check_in_flight(step: Step, at: At) -> None:
+    """Report a ``max_in_flight`` that can't be kept, and note what will come to more."""
+    actions = [action for _, do in scripts_of(step.spec) for action in do]
+    endless = is_endless(actions)
+    if endless and step.load.end_ns is None:
+        at.down(step.engine).down("do").warning(
+            "goes on until the load ends, and a load of `iterations` has no end of its own: `run_max_time` ends it"
+        )
     if not isinstance(step.load, OpenLoad):
         return
     place = at.down("load").down("max_in_flight")
     shards = step.workers or 1
     if step.max_in_flight < shards:
         place.problem(too_few_in_flight(step.max_in_flight, shards))
-    pause = mean_pause_ns([*step.spec["before"], *step.spec["do"]])
+    pause = mean_pause_ns(actions)
     needed = step.load.peak_rate * pause / 1_000_000_000
-    if needed > step.max_in_flight:
+    if endless and step.load.planned > step.max_in_flight:
+        place.warning(
+            f"all {step.load.planned} iterations go on until the load ends, and max_in_flight is "
+            f"{step.max_in_flight}: the rest will be dropped"
+        )
+    elif needed > step.max_in_flight and not endless:
         place.warning(
             f"{float(step.load.peak_rate):.6g} iterations a second that pause for {format_duration(pause)} are "
             f"{int(needed)} in flight, and max_in_flight is {step.max_in_flight}: the rest will be dropped"

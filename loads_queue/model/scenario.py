@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
+from .scenario_wire import count, flag, items, one_of, optional, pairs, text, texts
 
 BODY_KINDS = ("json", "form", "raw", "multipart", "file")
 DEFAULT_CONNECTIONS = 8
@@ -210,143 +210,117 @@ class HttpScenario:
 
 
 def _scenario(wire: Mapping[str, Any]) -> HttpScenario:
-    data = wire["data"]
     return HttpScenario(
-        base_url=_text(wire["base_url"]),
-        timeout_ns=_count(wire["timeout_ns"]),
-        headers=_pairs(wire["headers"]),
-        tls=_tls(wire["tls"]),
-        redirects=_count(wire["redirects"]),
-        cookies=_flag(wire["cookies"]),
-        auth=_optional(wire["auth"], _auth),
+        base_url=text(wire["base_url"]),
+        timeout_ns=count(wire["timeout_ns"]),
+        headers=pairs(wire["headers"]),
+        tls=read_tls(wire["tls"]),
+        redirects=count(wire["redirects"]),
+        cookies=flag(wire["cookies"]),
+        auth=optional(wire["auth"], read_auth),
         before=_actions(wire["before"]),
         do=_actions(wire["do"]),
-        data=None if data is None else Data(*(_text(data[key]) for key in ("file", "order", "when_exhausted", "per"))),
-        connections=_optional(wire.get("connections"), _connections) or Connections(),
-        dns=_optional(wire.get("dns"), _dns) or Dns(),
+        data=optional(wire["data"], read_data),
+        connections=optional(wire.get("connections"), _connections) or Connections(),
+        dns=optional(wire.get("dns"), read_dns) or Dns(),
     )
 
 
-def _tls(wire: Mapping[str, Any]) -> Tls:
-    cert, key = (_optional(wire.get(name), _text) for name in ("cert", "key"))
-    return Tls(_flag(wire["verify"]), _optional(wire["ca"], _text), cert, key)
+def read_tls(wire: Mapping[str, Any]) -> Tls:
+    """How a target is trusted, and who the engine says it is."""
+    cert, key = (optional(wire.get(name), text) for name in ("cert", "key"))
+    return Tls(flag(wire["verify"]), optional(wire["ca"], text), cert, key)
+
+
+def read_dns(wire: Mapping[str, Any]) -> Dns:
+    """How names become addresses."""
+    hosts = tuple((text(name), texts(addresses)) for name, addresses in items(wire["hosts"]))
+    return Dns(one_of(wire["resolve"], DNS_RESOLVE), one_of(wire["pick"], DNS_PICK), hosts)
+
+
+def read_auth(wire: Mapping[str, Any]) -> Auth:
+    """Who the user is."""
+    if "basic" in wire:
+        user, password = wire["basic"]
+        return Auth(basic=(text(user), text(password)))
+    return Auth(bearer=text(wire["bearer"]))
+
+
+def read_data(wire: Mapping[str, Any]) -> Data:
+    """Where rows come from."""
+    return Data(*(text(wire[key]) for key in ("file", "order", "when_exhausted", "per")))
+
+
+def read_extract(wire: Mapping[str, Any]) -> Extract:
+    """What a variable is taken from."""
+    return Extract(text(wire["var"]), one_of(wire["kind"], EXTRACT_KINDS), text(wire["expr"]))
+
+
+def read_common(wire: Mapping[str, Any], actions: Callable[[object], Any]) -> Pause | OneOf | Repeat:
+    """An action that every engine has; ``actions`` reads those within it. ValueError for any other."""
+    kind = wire["type"]
+    if kind == "pause":
+        return Pause(count(wire["low_ns"]), count(wire["high_ns"]))
+    if kind == "one_of":
+        return OneOf(tuple(Branch(count(way["weight"]), actions(way["do"])) for way in items(wire["branches"])))
+    if kind == "repeat":
+        return Repeat(count(wire["times"]), actions(wire["do"]))
+    raise ValueError(f"not an action: {kind!r}")
 
 
 def _connections(wire: Mapping[str, Any]) -> Connections:
-    return Connections(_flag(wire["keep_alive"]), _count(wire["per_user"]), _flag(wire["reuse"]))
-
-
-def _dns(wire: Mapping[str, Any]) -> Dns:
-    hosts = tuple((_text(name), tuple(map(_text, _list(addresses)))) for name, addresses in _list(wire["hosts"]))
-    return Dns(_one_of(wire["resolve"], DNS_RESOLVE), _one_of(wire["pick"], DNS_PICK), hosts)
+    return Connections(flag(wire["keep_alive"]), count(wire["per_user"]), flag(wire["reuse"]))
 
 
 def _actions(wire: object) -> tuple[Action, ...]:
-    return tuple(_action(action) for action in _list(wire))
+    return tuple(_action(action) for action in items(wire))
 
 
 def _action(wire: Mapping[str, Any]) -> Action:
-    kind = wire["type"]
-    if kind == "request":
-        return _request(wire)
-    if kind == "pause":
-        return Pause(_count(wire["low_ns"]), _count(wire["high_ns"]))
-    if kind == "one_of":
-        return OneOf(tuple(Branch(_count(way["weight"]), _actions(way["do"])) for way in _list(wire["branches"])))
-    if kind == "repeat":
-        return Repeat(_count(wire["times"]), _actions(wire["do"]))
-    raise ValueError(f"not an action: {kind!r}")
+    return _request(wire) if wire["type"] == "request" else read_common(wire, _actions)
 
 
 def _request(wire: Mapping[str, Any]) -> Request:
     return Request(
-        method=_text(wire["method"]),
-        url=_text(wire["url"]),
-        name=_text(wire["name"]),
-        headers=_pairs(wire["headers"]),
-        body=_optional(wire["body"], _body),
-        auth=_optional(wire["auth"], _auth),
-        timeout_ns=_optional(wire["timeout_ns"], _count),
+        method=text(wire["method"]),
+        url=text(wire["url"]),
+        name=text(wire["name"]),
+        headers=pairs(wire["headers"]),
+        body=optional(wire["body"], _body),
+        auth=optional(wire["auth"], read_auth),
+        timeout_ns=optional(wire["timeout_ns"], count),
         check=_check(wire["check"]),
-        extract=tuple(
-            Extract(_text(found["var"]), _one_of(found["kind"], EXTRACT_KINDS), _text(found["expr"]))
-            for found in _list(wire["extract"])
-        ),
-        on_error=_one_of(wire["on_error"], ON_ERROR),
+        extract=tuple(map(read_extract, items(wire["extract"]))),
+        on_error=one_of(wire["on_error"], ON_ERROR),
     )
 
 
 def _body(wire: Mapping[str, Any]) -> Body:
-    kind, value = _one_of(wire["kind"], BODY_KINDS), wire["value"]
+    kind, value = one_of(wire["kind"], BODY_KINDS), wire["value"]
     if kind == "multipart":
-        return Body(kind, tuple(_part(part) for part in _list(value)))
-    return Body(kind, File(_text(value)) if kind == "file" else value)
+        return Body(kind, tuple(_part(part) for part in items(value)))
+    return Body(kind, File(text(value)) if kind == "file" else value)
 
 
 def _part(wire: Mapping[str, Any]) -> Part:
-    value, name = (_optional(wire.get(key), _text) for key in ("value", "file"))
+    value, name = (optional(wire.get(key), text) for key in ("value", "file"))
     if (value is None) == (name is None):
         raise ValueError("a part has either a value or a file")
-    kind, shown = (_optional(wire.get(key), _text) for key in ("content_type", "filename"))
-    return Part(_text(wire["name"]), value, None if name is None else File(name), kind, shown)
+    kind, shown = (optional(wire.get(key), text) for key in ("content_type", "filename"))
+    return Part(text(wire["name"]), value, None if name is None else File(name), kind, shown)
 
 
 def _check(wire: Mapping[str, Any]) -> Check:
     return Check(
-        status=tuple(_range(status) for status in _list(wire["status"])),
-        body=_optional(wire["body"], _text),
+        status=tuple(_range(status) for status in items(wire["status"])),
+        body=optional(wire["body"], text),
         json=tuple(wire["json"].items()),
-        max_time_ns=_optional(wire["max_time_ns"], _count),
+        max_time_ns=optional(wire["max_time_ns"], count),
     )
 
 
 def _range(wire: object) -> tuple[int, int]:
     if isinstance(wire, list):
-        low, high = (_count(bound) for bound in wire)
+        low, high = (count(bound) for bound in wire)
         return low, high
-    return _count(wire), _count(wire)
-
-
-def _auth(wire: Mapping[str, Any]) -> Auth:
-    if "basic" in wire:
-        user, password = wire["basic"]
-        return Auth(basic=(_text(user), _text(password)))
-    return Auth(bearer=_text(wire["bearer"]))
-
-
-def _pairs(wire: object) -> tuple[tuple[str, str], ...]:
-    return tuple((_text(name), _text(value)) for name, value in _list(wire))
-
-
-def _optional(wire: Any, read: Callable[[Any], T]) -> T | None:
-    return None if wire is None else read(wire)
-
-
-def _list(wire: object) -> list[Any]:
-    if not isinstance(wire, (list, tuple)):
-        raise ValueError(f"not a list: {wire!r}")
-    return list(wire)
-
-
-def _text(wire: object) -> str:
-    if not isinstance(wire, str):
-        raise ValueError(f"not a text: {wire!r}")
-    return wire
-
-
-def _one_of(wire: object, known: tuple[str, ...]) -> str:
-    if wire not in known:
-        raise ValueError(f"not one of {', '.join(known)}: {wire!r}")
-    return wire
-
-
-def _flag(wire: object) -> bool:
-    if not isinstance(wire, bool):
-        raise ValueError(f"not true or false: {wire!r}")
-    return wire
-
-
-def _count(wire: object) -> int:
-    if not isinstance(wire, int) or isinstance(wire, bool) or wire < 0:
-        raise ValueError(f"not a count: {wire!r}")
-    return wire
+    return count(wire), count(wire)

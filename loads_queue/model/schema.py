@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import plan_http, plan_websocket_actions
 from .plan import PLAN, STEP
-from .plan_http import ACTIONS, DATA, HTTP
+from .plan_engines import ENGINES
+from .plan_http import DATA
 from .plan_load import LOAD
 
 TITLE = "Loads plan file"
@@ -16,7 +18,7 @@ TITLE = "Loads plan file"
 
 def json_schema() -> dict[str, Any]:
     """The schema of a file: a project with ``plans``, or one plan."""
-    step = _with(STEP.schema(), load="load", http="http", data="data")
+    step = _with(STEP.schema(), "load", *ENGINES, "data")
     plan = PLAN.schema()
     plan["properties"]["steps"]["items"] = {"$ref": "#/$defs/step"}
     return {
@@ -31,9 +33,10 @@ def json_schema() -> dict[str, Any]:
             "plan": plan,
             "step": step,
             "load": LOAD.schema(),
-            "http": HTTP.schema(),
+            **{name: engine.table.schema() for name, engine in ENGINES.items()},
             "data": DATA.schema(),
-            "action": {"anyOf": [_action(verb) for verb in ACTIONS]},
+            plan_http.ACTION.name: plan_http.ACTION.definition(),
+            plan_websocket_actions.ACTION.name: plan_websocket_actions.ACTION.definition(),
         },
     }
 
@@ -53,15 +56,8 @@ def _project() -> dict[str, Any]:
     }
 
 
-def _action(verb: str) -> dict[str, Any]:
-    made = ACTIONS[verb].schema()
-    return {**made, "required": sorted({verb, *made.get("required", [])})}
-
-
-def _with(schema: dict[str, Any], **parts: str) -> dict[str, Any]:
-    for key, name in parts.items():
-        schema["properties"][key] = {
-            "$ref": f"#/$defs/{name}",
-            "description": schema["properties"][key]["description"],
-        }
+def _with(schema: dict[str, Any], *parts: str) -> dict[str, Any]:
+    """A schema in which each of these keys leads to the definition of that name."""
+    for key in parts:
+        schema["properties"][key] = {"$ref": f"#/$defs/{key}", "description": schema["properties"][key]["description"]}
     return schema

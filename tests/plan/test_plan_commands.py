@@ -14,6 +14,8 @@ from loads.scheduler.plan_commands import init, schema, validate
 from loads.scheduler.plan_template import TEMPLATE
 from loads.scheduler.planfile import parse_text
 
+from loads_queue.model.plan import load_plan
+from loads_queue.model.problems import PlanError
 from loads_queue.model.schema import json_schema
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
@@ -110,6 +112,7 @@ def test_the_template_is_right_by_the_schema() -> None:
         (("steps", 0, "http", "keep_alive"), "sometimes"),
         (("steps", 0, "http", "do", 0), {"post": "/", "multipart": [{"name": "n"}]}),
         (("steps", 0, "http", "do", 0), {"post": "/", "multipart": [{"name": "n", "value": "v", "file": "f"}]}),
+        (("steps", 0, "websocket"), {"url": "ws://h", "do": [{"send": "x"}]}),
         (("steps", 0, "data"), {"order": "random"}),
         (("plans",), []),
     ],
@@ -139,6 +142,85 @@ def test_the_schema_knows_connections_and_bodies() -> None:
     parts = [{"name": "n", "value": 1}, {"name": "f", "file": "f.bin", "content_type": "a/b", "filename": "f"}]
     http["do"] += [{"put": "/", "file": "f.bin"}, {"post": "/", "multipart": parts}]
     VALIDATOR.validate(document)
+
+
+def websocket_plan() -> dict[str, Any]:
+    """The template with a WebSocket step in which everything is said."""
+    do: list[Any] = [
+        {"send": "x"},
+        {"send": 5, "name": "n", "reply": "order", "within": "1s", "on_error": "end_iteration"},
+        {"send": {"json": {"id": 1}}, "reply": {"id": "id"}},
+        *({"send": {kind: "eA=="}} for kind in ("text", "binary", "file", "text_file")),
+        {"expect": "any", "within": 1, "extract": {"v": {"json": "a"}}, "name": "m"},
+        *({"expect": match} for match in ("x", 5, {"text": "x", "within": 1}, {"regex": "x"}, {"json": {"a": 1}})),
+        {"hold": {"between": [1, 2]}},
+        {"every": 5, "for": "1m", "do": [{"ping": {}}, {"ping": "2s"}, {"ping": {"within": 1}}]},
+        {"loop": 3, "do": [{"loop": "forever", "for": 1, "do": [{"pause": 1}]}]},
+        {"one_of": [{"do": [{"close": 1000}]}, {"do": [{"close": {"code": "${CODE}", "reason": "x"}}]}]},
+    ]
+    document: dict[str, Any] = copy.deepcopy(parse_text(TEMPLATE)[0])
+    document["steps"][0]["websocket"] = {
+        "url": "wss://h/ws", "timeout": "5s", "headers": {"A": "b"}, "auth": {"bearer": "x"}, "subprotocols": ["a"],
+        "deflate": "${DEFLATE}", "tls": {"verify": False}, "dns": {"pick": "pin"}, "source_addresses": ["127.0.0.2"],
+        "max_message": 1, "do": do,
+    }  # fmt: skip
+    del document["steps"][0]["http"]
+    return document
+
+
+def test_the_schema_knows_websocket_steps() -> None:
+    VALIDATOR.validate(websocket_plan())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"url": {}},
+        {"max_message": 0},
+        {"subprotocols": ["a", "a"]},
+        {"deflate": "maybe"},
+        {"before": [{"send": "x"}]},
+        *(
+            {"do": [action]}
+            for action in (
+                {},
+                {"get": "/"},
+                {"send": "x", "expect": "y"},
+                {"send": {}},
+                {"send": {"text": "x", "json": 1}},
+                {"send": "x", "within": 1},
+                {"send": "x", "reply": "odrer"},
+                {"send": "x", "reply": {}},
+                {"expect": {}},
+                {"expect": {"text": "x", "regex": "x"}},
+                {"expect": {"json": {}}},
+                {"expect": "x", "extract": {"a": {"header": "b"}}},
+                {"every": 5},
+                {"loop": 0, "do": [{"hold": 1}]},
+                {"loop": "forver", "do": [{"hold": 1}]},
+                {"ping": None},
+                {"close": 999},
+                {"close": {"code": 5000}},
+                {"close": {"raeson": "x"}},
+                {"one_of": [{"do": [{"get": "/"}]}]},
+            )
+        ),
+    ],
+    ids=str,
+)
+def test_what_the_schema_refuses_of_websocket_steps_is_refused(change: dict[str, Any]) -> None:
+    document = websocket_plan()
+    document["steps"][0]["websocket"].update(change)
+    assert not VALIDATOR.is_valid(document)
+    with pytest.raises(PlanError):
+        load_plan(document, {"CODE": 1000, "DEFLATE": True})
+
+
+def test_a_step_has_one_engine() -> None:
+    document = websocket_plan()
+    load_plan(document, {"CODE": 1000, "DEFLATE": True})
+    del document["steps"][0]["websocket"]
+    assert not VALIDATOR.is_valid(document)
 
 
 def test_every_key_is_described() -> None:

@@ -17,12 +17,18 @@ from loads_queue.model.plan_http import ACTIONS, CHECK, DATA, HTTP
 from loads_queue.model.plan_http_bodies import PART
 from loads_queue.model.plan_http_net import DNS, TLS
 from loads_queue.model.plan_load import LOAD, STAGE
+from loads_queue.model.plan_websocket import WEBSOCKET
+from loads_queue.model.plan_websocket_actions import ACTIONS as WEBSOCKET_ACTIONS
+from loads_queue.model.plan_websocket_parts import CLOSE, CONTENT, EXPECTED, PING, REPLY
 from loads_queue.model.template import FIXED_NAMES, WORKER_NAMES
 from loads_queue.model.thresholds import METRICS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "plan-file.md").read_text()
 PLANS = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
-TABLES = [PLAN, STEP, LOAD, STAGE, HTTP, TLS, DNS, PART, CHECK, DATA, *ACTIONS.values()]
+TABLES = [
+    PLAN, STEP, LOAD, STAGE, HTTP, TLS, DNS, PART, CHECK, DATA, *ACTIONS.values(), WEBSOCKET, CLOSE, CONTENT, EXPECTED,
+    PING, REPLY, *WEBSOCKET_ACTIONS.values(),
+]  # fmt: skip
 
 
 def documents() -> list[dict[str, Any]]:
@@ -41,7 +47,7 @@ def test_every_key_is_in_it(table: Fields) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("table", [PLAN, STEP, LOAD, HTTP, DATA])
+@pytest.mark.parametrize("table", [PLAN, STEP, LOAD, HTTP, WEBSOCKET, DATA])
 def test_every_default_is_in_it(table: Fields) -> None:
     for key, entry in table.fields.items():
         row = re.search(rf"^\| `{key}` \|(.*?)\|", TEXT, re.MULTILINE)

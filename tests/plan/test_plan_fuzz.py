@@ -19,7 +19,9 @@ from loads_queue.model.problems import PlanError
 from loads_queue.model.profile import from_wire, to_wire
 from loads_queue.model.rows import RowError, read_rows
 from loads_queue.model.scenario import HttpScenario
+from loads_queue.model.websocket import WebSocketScenario
 
+SCENARIOS = {"http": HttpScenario.from_wire, "websocket": WebSocketScenario.from_wire}
 KEYS = sorted({*PLAN.fields, *STEP.fields, *HTTP.fields, *LOAD.fields, *ACTIONS, "check", "extract", "json", "zzz"})
 TEXTS = st.sampled_from(
     ["/", "http://h", "http://[", "1s", "5/m", "p95 < 1s", "${A}", "${row.x}", "${", "${fn.uuid()}", "auto", "10:20",
@@ -42,7 +44,7 @@ def check_plan(document: object, env: dict[str, Any]) -> None:
         assert error.problems
         return
     for step in plan.steps:
-        HttpScenario.from_wire(step.spec)
+        SCENARIOS[step.engine](step.spec)
         assert from_wire(to_wire(step.load)) == step.load
         assert plan.shards_of(step, 100) >= 1
 

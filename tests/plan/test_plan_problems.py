@@ -91,7 +91,7 @@ PLAN_CASES: list[Case] = [
     *(((key,), [], f"{key}: not supported by this version") for key in ("setup", "notify", "budget")),
 ]
 STEP_CASES: list[Case] = [
-    (("steps", 0, "websocket"), {}, "steps[0].websocket: not supported by this version"),
+    (("steps", 0, "python"), {}, "steps[0].python: not supported by this version"),
     (("steps", 0, "container_name"), "x", "steps[0].container_name: not supported by this version"),
     (("steps", 0, "name"), "a/b", "steps[0].name: not a name without / @ ( ): 'a/b'"),
     (("steps", 0, "workers"), 0, "steps[0].workers: not auto or a number from 1 to 10000: 0"),
@@ -187,7 +187,12 @@ HTTP_CASES: list[Case] = [
     ((*HTTP, "auth"), {}, "@: needs either basic or bearer"),
     (DO, {"gett": "/"}, "@: not an action: unknown key 'gett' (did you mean 'get'?)"),
     (DO, {"get": "/", "post": "/"}, "@: get and post are two actions: write two items"),
-    (DO, {"send": "x"}, "@.send: not supported by this version"),
+    (
+        DO,
+        {"send": "x"},
+        "@.send: an action of `websocket:` steps (here: get, head, post, put, patch, delete, options, method, pause, "
+        "one_of, repeat)",
+    ),
     (DO, {"get": "x"}, "@.get: not a path from / or an http:// or https:// URL: 'x'"),
     (DO, {"get": ""}, "@.get: an empty URL (write / for the root)"),
     (DO, {"get": "/a b"}, "@.get: a URL has no spaces and line breaks: write %20 for a space"),
