@@ -44,7 +44,7 @@ class PlanFiles:
             if not path.is_file():
                 raise ValueError(f"not a file: {shown(name)}")
             size = path.stat().st_size
-            if size == 0 and kind != "body":
+            if size == 0 and kind not in ("body", "text"):
                 raise ValueError(f"{shown(name)} is empty")
             facts = FileFacts(_READERS[kind](name, path), size)
         except (OSError, RuntimeError) as error:
@@ -102,6 +102,16 @@ def _check_body(name: str, path: Path) -> Sequence[str]:
         return ()
 
 
+def _check_text(name: str, path: Path) -> Sequence[str]:
+    _check_body(name, path)
+    try:
+        path.read_bytes().decode()
+    except UnicodeDecodeError:
+        raise ValueError(f"{shown(name)} is not UTF-8, and is to be sent as text") from None
+    return ()
+
+
 _READERS: dict[str, Callable[[str, Path], Sequence[str]]] = {
     "data": _check_data, "ca": _check_ca, "cert": _check_cert, "body": _check_body,
+    "text": _check_text,
 }  # fmt: skip

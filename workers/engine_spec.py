@@ -14,6 +14,8 @@ from typing import Any
 from loads_queue.files import FileStore, FileStoreError
 from loads_queue.messages import LoadStep
 
+from .permits import AHEAD_NS
+
 SECRET_PREFIX = "LOADS_SECRET_"
 ALLOWED_TARGETS = "LOADS_ALLOWED_TARGETS"
 ENGINE_PATH = "LOADS_ENGINE_PATH"
@@ -56,6 +58,9 @@ def prepare(offer: LoadStep, worker: str, files: FileStore, environ: Mapping[str
         "seed": offer.seed,
     }
 
+MOST_LOOPS = 10
+"""So many passes of a ``loop`` are permitted from the first, before anything was measured."""
+
 
 def secret_names(value: object) -> set[str]:
     """The names of all secrets that a spec's texts ask for."""
@@ -64,7 +69,10 @@ def secret_names(value: object) -> set[str]:
 
 
 def requests_per_pass(spec: object) -> int:
-    """How many requests one pass of a scenario makes at most, redirects apart; 0 where it says nothing of requests."""
+    """How many requests one pass of a scenario makes at most, redirects apart; 0 where it says nothing of requests.
+
+    Of a session that lasts, those of its first seconds: what follows is permitted by how fast it turns out to be.
+    """
     if isinstance(spec, list):
         return sum(requests_per_pass(action) for action in spec)
     if not isinstance(spec, Mapping):
@@ -76,7 +84,18 @@ def requests_per_pass(spec: object) -> int:
             return max((requests_per_pass(branch.get("do")) for branch in spec.get("branches", ())), default=0)
         case "repeat":
             return int(spec.get("times", 1)) * requests_per_pass(spec.get("do"))
-    return requests_per_pass(spec.get("before")) + requests_per_pass(spec.get("do"))
+        case "send":
+            return int(spec.get("reply") is not None)
+        case "expect" | "ping":
+            return 1
+        case "loop":
+            times = spec.get("times")
+            return min(MOST_LOOPS if times is None else int(times), MOST_LOOPS) * requests_per_pass(spec.get("do"))
+        case "every":
+            passes = min(int(spec.get("for_ns") or AHEAD_NS), AHEAD_NS) // max(1, int(spec.get("period_ns", 1))) + 1
+            return passes * requests_per_pass(spec.get("do"))
+    handshake = int("subprotocols" in spec)
+    return handshake + requests_per_pass(spec.get("before")) + requests_per_pass(spec.get("do"))
 
 
 def _spec(offer: LoadStep, files: FileStore) -> Mapping[str, Any]:

@@ -210,9 +210,10 @@ def _check_bodies(engine: PlanEngine, spec: Mapping[str, Any], check_file: Check
         keys, names = engine.files_in(action)
         for key in keys:
             place = place.down(key)
+        kind = "text" if keys[-1:] == ("text_file",) else "body"
         for name in names:
             try:
-                size += check_file("body", name).size
+                size += check_file(kind, name).size
             except ValueError as error:
                 if name not in told:
                     place.problem(str(error))

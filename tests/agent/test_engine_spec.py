@@ -107,3 +107,24 @@ def test_which_secrets_a_text_names(text: str, names: set[str]) -> None:
 )
 def test_the_requests_of_a_pass(spec: dict[str, Any], count: int) -> None:
     assert requests_per_pass(spec) == count
+
+
+SAY = {"type": "send", "reply": None}
+ASK = {"type": "send", "reply": {"by": "order"}}
+
+
+@pytest.mark.parametrize(
+    ("action", "count"),
+    [
+        (SAY, 0),
+        (ASK, 1),
+        ({"type": "expect"}, 1),
+        ({"type": "ping"}, 1),
+        ({"type": "loop", "times": 3, "do": [ASK]}, 3),
+        ({"type": "loop", "times": None, "do": [ASK, SAY]}, 10),
+        ({"type": "every", "period_ns": 1_000_000_000, "for_ns": None, "do": [ASK]}, 9),
+        ({"type": "every", "period_ns": 1_000_000_000, "for_ns": 2_000_000_000, "do": [ASK]}, 3),
+    ],
+)
+def test_how_many_requests_a_session_makes_at_first(action: dict[str, Any], count: int) -> None:
+    assert requests_per_pass({"subprotocols": [], "do": [action]}) == count + 1

@@ -43,8 +43,10 @@ class Arrivals:
         self._stopped = False
         self._stopped_at = 0
         self._heard = heard
+        self._plain = world.seats.bare and world.rows is None
+        """Arrivals differ in nothing but when they are due."""
+        self._seats: list[Seat] = []
         self._idle: list[Seat] = []
-        self._busy: set[Seat] = set()
 
     @property
     def end_at(self) -> int:
@@ -83,7 +85,37 @@ class Arrivals:
             if (upto is not None and due > upto) or (until is not None and now >= until):
                 self._alarm = self._world.pacer.at(now, self.tick)
                 return
+            if self._plain and until is not None and self._rush(until):
+                continue
             self._decide(due, now)
+
+    def _rush(self, until: int) -> int:
+        """Start what is due, one after the other, for as long as nothing keeps any of it from that; how many."""
+        world, idle, before = self._world, self._idle, self.next
+        number, count, due_of, zero = self._shard.index, self._shard.count, self._load.due, self._zero
+        until = min(until, world.permit.until)
+        most, late = min(self._shard.planned, world.permit.iterations), world.order.max_lateness_ns
+        while self.next < most and (idle or len(self._seats) < world.order.max_in_flight):
+            due = zero + due_of(number + self.next * count)
+            now = boottime_ns()
+            if now < due or now >= until or now - due > late:
+                break
+            seat = idle.pop() if idle else self._new_seat()
+            try:
+                seat.reserve()
+            except (Resource, MemoryError):
+                idle.append(seat)
+                break
+            self.next += 1
+            seat.ride(ANYBODY, due, due, now)
+        if self.next > before:
+            world.ask_for_more()
+        return self.next - before
+
+    def _new_seat(self) -> Seat:
+        seat = self._world.seats.guest(self._rest)
+        self._seats.append(seat)
+        return seat
 
     def _decide(self, due: int, now: int) -> None:
         """Decide about the next arrival, or about all together that one reason keeps from starting: nothing ends
@@ -93,7 +125,7 @@ class Arrivals:
             self._pass_over(now + 1)
         elif now - due > order.max_lateness_ns:
             self._pass_over(now - order.max_lateness_ns, "dropped_late", permit.iterations)
-        elif len(self._busy) >= order.max_in_flight:
+        elif len(self._seats) - len(self._idle) >= order.max_in_flight:
             self._pass_over(now + 1, "dropped_in_flight", permit.iterations)
         else:
             self._start(self.next, due)
@@ -107,8 +139,7 @@ class Arrivals:
             self._world.exhausted()
             return
         self.next = number + 1
-        seats = self._world.seats
-        seat = self._idle.pop() if self._idle else seats.guest(self._rest)
+        seat = self._idle.pop() if self._idle else self._new_seat()
         try:
             seat.reserve()
         except (Resource, MemoryError):
@@ -116,13 +147,11 @@ class Arrivals:
             self._world.recorder.drop("dropped_resource", due)
             return
         visit = ANYBODY
-        if not seats.bare:
+        if not self._world.seats.bare:
             visit = Visit(self._world.fixed, cluster_number, cluster_number, row, {}, True)
-        self._busy.add(seat)
         seat.ride(visit, due, due, boottime_ns())
 
     def _rest(self, seat: Seat) -> None:
-        self._busy.discard(seat)
         self._idle.append(seat)
         if self._stopped:
             self._world.maybe_over()
@@ -180,7 +209,7 @@ class Arrivals:
 
     def interrupt(self) -> None:
         """End what is in flight."""
-        for seat in list(self._busy):
+        for seat in self._seats:
             seat.interrupt()
 
     def settled_before(self, now: int) -> int:
