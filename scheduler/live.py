@@ -109,6 +109,9 @@ def plain_line(view: RunView, now: Now) -> str:
     parts.append(f"started {words.rate(now.recent.started)}/s")
     if now.recent.users or now.recent.users_planned:
         parts.append(f"users {now.recent.users}")
+    if now.sockets is not None:
+        sent, came = words.rate(now.sockets.messages_out), words.rate(now.sockets.messages_in)
+        parts.append(f"sockets {now.sockets.open:,}  messages {sent}/s out {came}/s in")
     parts.append(
         f"p50 {words.latency(now.recent.p50)} p95 {words.latency(now.recent.p95)} p99 {words.latency(now.recent.p99)}"
     )
@@ -151,7 +154,7 @@ def picture(view: RunView, now: Now, footer: str) -> RenderableType:
         *_folded("", words.started_equation(total)),
         *_folded("requests", words.requests_equation(requests)),
     ]
-    parts: list[RenderableType] = [_title(view), _bar(view, now), *_facts(view, now), Text()]
+    parts: list[RenderableType] = [_title(view), _bar(view, now), *_facts(view, now), _sockets(now)]
     parts += _padded(equations, _EQUATIONS)
     parts.append(_line("unfit", words.clean(now.unfit), "yellow") if now.unfit else Text())
     errors = [f"{count:>9,}  {words.clean(text)}" for text, count in now.errors[:_ERRORS]]
@@ -220,6 +223,19 @@ def _facts(view: RunView, now: Now) -> list[Text]:
             "users", users, f"in flight {now.ledger.total.in_flight:,}", f"lateness {words.latency(recent.lateness)}"
         ),
     ]
+
+
+def _sockets(now: Now) -> Text:
+    """How sessions stand; an empty line for runs without any. Shorter where great numbers would not fit."""
+    recent = now.sockets
+    if recent is None:
+        return Text()
+    opened, closed = f"{words.rate(recent.opened)}/s", f"{words.rate(recent.closed)}/s"
+    messages = f"messages {words.rate(recent.messages_out)}/s out {words.rate(recent.messages_in)}/s in"
+    text = f"open {recent.open:,}  opened {opened}  closed {closed}  {messages}"
+    if len(text) > _WIDTH - _LABEL:
+        text = f"open {recent.open:,}  +{opened} -{closed}  {messages}"
+    return _line("sockets", text)
 
 
 def _cells(label: str, *values: str) -> Text:

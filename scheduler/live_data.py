@@ -45,6 +45,17 @@ class Recent:
 
 
 @dataclass(frozen=True)
+class RecentSockets:
+    """Sessions in the newest seconds: how many are open, and rates a second."""
+
+    open: int = 0
+    opened: float = 0.0
+    closed: float = 0.0
+    messages_in: float = 0.0
+    messages_out: float = 0.0
+
+
+@dataclass(frozen=True)
 class Now:
     """The figures of one moment."""
 
@@ -61,6 +72,8 @@ class Now:
     warnings: tuple[str, ...] = ()
     unfit: str = ""
     """What of it measured the generator, in words; empty where it was fit throughout."""
+    sockets: RecentSockets | None = None
+    """None for runs without sessions, as far as rows have told."""
 
 
 @dataclass
@@ -73,6 +86,8 @@ class Errors:
     total: Counter[str] = field(default_factory=Counter)
     judged: Judged = field(default_factory=Judged)
     """Seconds judged by the generator's fitness, kept for the same reason."""
+    sockets: bool = False
+    """Whether any row had some."""
     _rows: dict[tuple[int, int], Row] = field(default_factory=dict)
 
     def take(self, view: RunView) -> None:
@@ -86,6 +101,7 @@ class Errors:
                     self._count(known, -1)
                 self._count(row, 1)
                 self._rows[step.index, row.second] = row
+                self.sockets = self.sockets or row.sockets is not None
 
     def _count(self, row: Row, sign: int) -> None:
         for series in row.series.values():
@@ -118,6 +134,7 @@ def now_of(view: RunView, errors: Errors | None = None) -> Now:
         errors=errors.sorted(),
         warnings=tuple(warnings(view)),
         unfit=in_words(errors.judged.of_all(view), phrases=1),
+        sockets=_recent_sockets(view, recent) if errors.sockets else None,
     )
 
 
@@ -175,6 +192,16 @@ def _recent(view: RunView, seconds: range) -> Recent:
         p99=milliseconds(response.quantile(P99)),
         max=milliseconds(response.max) if response.count else None,
         lateness=milliseconds(lateness.quantile(P50)),
+    )
+
+
+def _recent_sockets(view: RunView, seconds: range) -> RecentSockets:
+    rows = [row for step in view.steps for row in _within(step.rows, seconds)]
+    found = [(row.second, row.sockets) for row in rows if row.sockets is not None]
+    rates = ("opened", "closed", "messages_in", "messages_out")
+    return RecentSockets(
+        open=sum(sockets.open for second, sockets in found if second == seconds[-1]) if seconds else 0,
+        **{name: sum(getattr(sockets, name) for _, sockets in found) / (len(seconds) or 1) for name in rates},
     )
 
 

@@ -15,7 +15,7 @@ from loads_queue.model.ledger import Columns, Ledger, Requests, UserTime
 from loads_queue.model.profile import from_wire as load_from_wire
 from loads_queue.model.profile import to_wire as load_to_wire
 
-from .live_data import Now, Recent
+from .live_data import Now, Recent, RecentSockets
 from .view import ChangeView, ClaimView, EventView, GapView, RunView, StepView, WorkerView
 
 RECENT_EVENTS = 20
@@ -91,6 +91,7 @@ def _now_to_wire(now: Now) -> dict[str, Any]:
         "errors": [{"message": message, "count": count} for message, count in now.errors],
         "warnings": list(now.warnings),
         "unfit": now.unfit,
+        **({} if now.sockets is None else {"sockets": asdict(now.sockets)}),
     }
 
 
@@ -108,6 +109,7 @@ def _now_from_wire(wire: Mapping[str, Any]) -> Now:
         errors=tuple((each["message"], each["count"]) for each in wire["errors"]),
         warnings=tuple(wire["warnings"]),
         unfit=wire.get("unfit", ""),
+        sockets=None if (sockets := wire.get("sockets")) is None else RecentSockets(**_known(RecentSockets, sockets)),
     )
 
 

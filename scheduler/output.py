@@ -19,7 +19,7 @@ from rich.text import Text
 from loads_queue.model.ledger import Columns, Requests
 from loads_queue.model.thresholds import LATENCIES, RATIOS, parse
 
-from . import words
+from . import output_sockets, words
 from .results_fitness import NOT_THE_TARGET
 
 Summary = Mapping[str, Any]
@@ -35,6 +35,8 @@ def report(summary: Summary, files: tuple[Path, ...]) -> RenderableType:
     parts: list[RenderableType] = []
     for step in summary["steps"]:
         parts += [_step_title(step), _series_table(step), Text()]
+        if step.get("sockets"):
+            parts += [*output_sockets.sockets(step["sockets"]), Text()]
     parts += [_heading("Ledger"), *_ledger(summary), Text()]
     parts += [_heading("Thresholds"), _thresholds(summary), Text()]
     if unfit := _unfit(summary):

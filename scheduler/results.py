@@ -27,6 +27,7 @@ from .results_series import (
     span_of,
     user_seconds_summary,
 )
+from .results_sockets import sockets_summary
 from .results_timeline import timeline
 from .threshold_data import ThresholdData
 from .view import RunView, StepView
@@ -64,6 +65,7 @@ def summary(view: RunView, interrupted: bool = False) -> dict[str, Any]:
         "ledger": {**columns_summary(ledger.total), "balanced": balanced(view)},
         "dropped_by": dropped_by(ledger.total),
         "requests": requests_summary(ledger.requests),
+        **sockets_summary(view, view.steps),
         "thresholds": [
             {
                 "expression": threshold.expression,
@@ -101,6 +103,7 @@ def step_summary(view: RunView, step: StepView, fit: Judged) -> dict[str, Any]:
         "fitness": fitness_summary(fit.of(step)),
         "iteration": iteration_summary(step.rows),
         "series": [series_summary(name, series[name], outside[name], end - begin) for name in sorted(series)],
+        **sockets_summary(view, (step,)),
     }
 
 

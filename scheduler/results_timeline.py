@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -20,6 +20,7 @@ from loads_queue.model.summary import Row
 from .results_events import gap_seconds_of
 from .results_fitness import Judged, timeline_fitness
 from .results_series import LEDGER_KEYS, columns_summary, milliseconds
+from .results_sockets import TIMELINE_SOCKET_KEYS, has_sockets, timeline_sockets
 from .view import RunView, StepView
 
 P50, P95, P99 = Fraction(50, 100), Fraction(95, 100), Fraction(99, 100)
@@ -30,7 +31,8 @@ TIMELINE_KEYS = (
 
 
 def timeline(view: RunView, judged: Judged | None = None) -> list[dict[str, Any]]:
-    """A row a second; times in milliseconds, None where nothing was measured in that second."""
+    """A row a second; times in milliseconds, None where nothing was measured in that second. With the columns of
+    sessions where the run has any."""
     fit = (judged or Judged()).of_all(view)
     rows: dict[int, list[Row]] = {}
     for step in view.steps:
@@ -38,17 +40,23 @@ def timeline(view: RunView, judged: Judged | None = None) -> list[dict[str, Any]
             rows.setdefault(row.second, []).append(row)
     seconds = length(view)
     gaps = gap_seconds_of(view, seconds)
+    keys = (*TIMELINE_KEYS, *(TIMELINE_SOCKET_KEYS if any(map(has_sockets, view.steps)) else ()))
     found = (
-        {**_row(view, second, rows.get(second, []), second in gaps), **timeline_fitness(fit.get(second))}
+        {
+            **_row(view, second, rows.get(second, []), second in gaps),
+            **timeline_fitness(fit.get(second)),
+            **timeline_sockets(rows.get(second, [])),
+        }
         for second in range(seconds)
     )
-    return [{name: row[name] for name in TIMELINE_KEYS} for row in found]
+    return [{name: row[name] for name in keys} for row in found]
 
 
-def timeline_csv(rows: Iterable[Mapping[str, Any]]) -> str:
+def timeline_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows of ``timeline`` as CSV with a header; None is an empty field, ``gap`` and ``fit`` are true or false."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, TIMELINE_KEYS, lineterminator="\n")
+    sockets = (key for key in TIMELINE_SOCKET_KEYS if rows and key in rows[0])
+    writer = csv.DictWriter(out, (*TIMELINE_KEYS, *sockets), lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({key: str(each).lower() if isinstance(each, bool) else each for key, each in row.items()})

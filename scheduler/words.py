@@ -94,6 +94,30 @@ def gap_cause(cause: str) -> str:
     return CAUSES.get(cause) or clean(cause, 40)
 
 
+CLOSE_CODES = {
+    "1000": "normal",
+    "1001": "going away",
+    "1002": "protocol error",
+    "1003": "unsupported data",
+    "1005": "no code",
+    "1006": "no close frame",
+    "1007": "invalid data",
+    "1008": "policy violation",
+    "1009": "too big",
+    "1010": "no extension",
+    "1011": "server error",
+    "1012": "service restart",
+    "1013": "try again later",
+    "1014": "bad gateway",
+}
+"""By RFC 6455, 7.4.1, and the registry that it founded."""
+
+
+def close_code(code: str) -> str:
+    """A WebSocket's close code, with what it means where that is known."""
+    return f"{code} ({CLOSE_CODES[code]})" if code in CLOSE_CODES else clean(code, 40)
+
+
 def planned_equation(columns: Columns) -> str:
     """The first equation of iterations, in numbers; surplus and what is to come only where there is any."""
     left = _terms(columns, "planned") + _terms(columns, "surplus", always=False)

@@ -16,6 +16,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .histogram import Histogram
+from .row_parts import (
+    add_counts,
+    by_number,
+    counts,
+    histograms,
+    read_by_name,
+    read_by_number,
+    read_count,
+    read_counts,
+    read_histograms,
+    read_mapping,
+)
+from .sockets import Sockets
 
 OTHER = "(other)"
 """The name that takes what a cap on names (series, errors, checks) leaves over, so that a cap is visible."""
@@ -72,10 +85,8 @@ class Series:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in SERIES_HISTOGRAMS:
             getattr(self, name).merge(getattr(other, name))
-        for status, count in other.statuses.items():
-            self.statuses[status] = self.statuses.get(status, 0) + count
-        for message, count in other.errors.items():
-            self.errors[message] = self.errors.get(message, 0) + count
+        add_counts(self.statuses, other.statuses)
+        add_counts(self.errors, other.errors)
         for name, (passed, failed) in other.checks.items():
             mine = self.checks.setdefault(name, [0, 0])
             mine[0] += passed
@@ -83,10 +94,9 @@ class Series:
 
     def to_wire(self) -> dict[str, Any]:
         """As JSON, zeros left out."""
-        wire = _counts_to_wire(self, SERIES_COUNTS)
-        _histograms_to_wire(self, SERIES_HISTOGRAMS, wire)
+        wire = {**counts(self, SERIES_COUNTS), **histograms(self, SERIES_HISTOGRAMS)}
         if self.statuses:
-            wire["statuses"] = {str(status): count for status, count in self.statuses.items()}
+            wire["statuses"] = by_number(self.statuses)
         if self.errors:
             wire["errors"] = dict(self.errors)
         if self.checks:
@@ -97,17 +107,16 @@ class Series:
     def from_wire(cls, wire: Mapping[str, Any]) -> Series:
         """From JSON; raises ValueError for anything else than ``to_wire`` makes."""
         known = {*SERIES_COUNTS, *SERIES_HISTOGRAMS, "statuses", "errors", "checks"}
-        found = cls(**_counts_from_wire(wire, SERIES_COUNTS, known), **_histograms_from_wire(wire, SERIES_HISTOGRAMS))
-        for status, count in _mapping(wire, "statuses").items():
-            if not status.isdecimal() or status != str(int(status)):
-                raise ValueError(f"statuses: not a status: {status!r}")
-            found.statuses[int(status)] = _count(count, "statuses")
-        for message, count in _mapping(wire, "errors").items():
-            found.errors[message] = _count(count, "errors")
-        for name, counts in _mapping(wire, "checks").items():
-            if not isinstance(counts, list) or len(counts) != 2:
+        found = cls(
+            **read_counts(wire, SERIES_COUNTS, known),
+            **read_histograms(wire, SERIES_HISTOGRAMS),
+            statuses=read_by_number(wire, "statuses", "a status"),
+            errors=read_by_name(wire, "errors"),
+        )
+        for name, both in read_mapping(wire, "checks").items():
+            if not isinstance(both, list) or len(both) != 2:
                 raise ValueError("checks: not [passed, failed]")
-            found.checks[name] = [_count(number, "checks") for number in counts]
+            found.checks[name] = [read_count(number, "checks") for number in both]
         return found
 
 
@@ -153,6 +162,8 @@ class Row:
     iteration_response: Histogram = field(default_factory=Histogram)
     iteration_service: Histogram = field(default_factory=Histogram)
     series: dict[str, Series] = field(default_factory=dict)
+    sockets: Sockets | None = None
+    """Of engines that hold sessions open; None where none does."""
 
     @property
     def dropped(self) -> int:
@@ -169,26 +180,32 @@ class Row:
             getattr(self, name).merge(getattr(other, name))
         for name, series in other.series.items():
             self.series.setdefault(name, Series()).add(series)
+        if other.sockets is not None:
+            self.sockets = self.sockets or Sockets()
+            self.sockets.add(other.sockets)
 
     def to_wire(self) -> dict[str, Any]:
         """As JSON, zeros left out."""
-        wire = {"second": self.second, **_counts_to_wire(self, (*ROW_COUNTS, *ROW_MAXIMA))}
-        _histograms_to_wire(self, ROW_HISTOGRAMS, wire)
+        wire = {"second": self.second, **counts(self, (*ROW_COUNTS, *ROW_MAXIMA)), **histograms(self, ROW_HISTOGRAMS)}
         if self.series:
             wire["series"] = {name: series.to_wire() for name, series in self.series.items()}
+        if self.sockets is not None:
+            wire["sockets"] = self.sockets.to_wire()
         return wire
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Row:
         """From JSON; raises ValueError for anything else than ``to_wire`` makes."""
         numbers = (*ROW_COUNTS, *ROW_MAXIMA)
-        known = {"second", *numbers, *ROW_HISTOGRAMS, "series"}
-        found = cls(**_counts_from_wire(wire, numbers, known), **_histograms_from_wire(wire, ROW_HISTOGRAMS))
+        known = {"second", *numbers, *ROW_HISTOGRAMS, "series", "sockets"}
+        found = cls(**read_counts(wire, numbers, known), **read_histograms(wire, ROW_HISTOGRAMS))
         second = wire.get("second")
         if not isinstance(second, int) or isinstance(second, bool):
             raise ValueError("second: not a whole number")
         found.second = second
-        found.series = {name: Series.from_wire(series) for name, series in _mapping(wire, "series").items()}
+        found.series = {name: Series.from_wire(series) for name, series in read_mapping(wire, "series").items()}
+        if "sockets" in wire:
+            found.sockets = Sockets.from_wire(wire["sockets"])
         return found
 
 
@@ -252,46 +269,3 @@ def total(rows: Iterable[Row]) -> Row:
     for row in rows:
         out.add(row)
     return out
-
-
-def _counts_to_wire(value: object, names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: count for name in names if (count := getattr(value, name))}
-
-
-def _histograms_to_wire(value: object, names: tuple[str, ...], wire: dict[str, Any]) -> None:
-    for name in names:
-        if (histogram := getattr(value, name)).count:
-            wire[name] = histogram.to_text()
-
-
-def _counts_from_wire(wire: Mapping[str, Any], names: tuple[str, ...], known: set[str]) -> dict[str, Any]:
-    if not isinstance(wire, Mapping):
-        raise ValueError("not an object")
-    if unknown := set(wire) - known:
-        raise ValueError(f"unknown: {', '.join(sorted(map(str, unknown)))}")
-    return {name: _count(wire[name], name) for name in names if name in wire}
-
-
-def _histograms_from_wire(wire: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    found = {}
-    for name in names:
-        if name in wire:
-            if not isinstance(wire[name], str):
-                raise ValueError(f"{name}: not a histogram")
-            found[name] = Histogram.from_text(wire[name])
-    return found
-
-
-def _mapping(wire: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = wire.get(name, {})
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{name}: not an object")
-    if not all(isinstance(key, str) for key in value):
-        raise ValueError(f"{name}: a name that is not text")
-    return value
-
-
-def _count(value: object, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{name}: not a count")
-    return value

@@ -7,64 +7,10 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from row_strategies import JSON, rows
 
-from loads_queue.model.histogram import Histogram
-from loads_queue.model.summary import (
-    ROW_COUNTS,
-    ROW_HISTOGRAMS,
-    ROW_MAXIMA,
-    SERIES_COUNTS,
-    SERIES_HISTOGRAMS,
-    Row,
-    RowSet,
-    Series,
-    total,
-)
-
-COUNTS = st.integers(0, 2**50)
-NAMES = st.sampled_from(["", "a", "GET /é"])
-"""Few, so that rows have some in common."""
-
-
-@st.composite
-def histograms(draw: st.DrawFn) -> Histogram:
-    found = Histogram()
-    for value in draw(st.lists(st.integers(0, 2**45), max_size=4)):
-        found.record(value)
-    return found
-
-
-def some(names: tuple[str, ...], values: st.SearchStrategy[object]) -> st.SearchStrategy[dict[str, object]]:
-    return st.dictionaries(st.sampled_from(names), values, max_size=3)
-
-
-@st.composite
-def series(draw: st.DrawFn) -> Series:
-    return Series(
-        **draw(some(SERIES_COUNTS, COUNTS)),
-        **draw(some(SERIES_HISTOGRAMS, histograms())),
-        statuses=draw(st.dictionaries(st.sampled_from([0, 200, 404]), COUNTS, max_size=2)),
-        errors=draw(st.dictionaries(NAMES, COUNTS, max_size=2)),
-        checks=draw(st.dictionaries(NAMES, st.tuples(COUNTS, COUNTS).map(list), max_size=2)),
-    )
-
-
-@st.composite
-def make_row(draw: st.DrawFn) -> Row:
-    return Row(
-        draw(st.integers(0, 5)),
-        **draw(some((*ROW_COUNTS, *ROW_MAXIMA), COUNTS)),
-        **draw(some(ROW_HISTOGRAMS, histograms())),
-        series=draw(st.dictionaries(NAMES, series(), max_size=2)),
-    )
-
-
-rows = make_row()
-JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4)),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)),
-    max_leaves=6,
-)
+from loads_queue.model.sockets import Sockets
+from loads_queue.model.summary import ROW_COUNTS, ROW_HISTOGRAMS, ROW_MAXIMA, SERIES_COUNTS, Row, RowSet, Series, total
 
 
 @st.composite
@@ -133,7 +79,7 @@ def test_put_says_whether_it_took_the_row() -> None:
     assert total(found.rows()).started == 15
 
 
-@given(rows)
+@given(rows())
 def test_a_row_comes_back_from_json(row: Row) -> None:
     assert Row.from_wire(json.loads(json.dumps(row.to_wire()))) == row
 
@@ -148,7 +94,7 @@ def test_zeros_are_left_out() -> None:
     }
 
 
-@given(st.lists(rows, max_size=4))
+@given(st.lists(rows(), max_size=4))
 def test_adding_rows_is_addition_in_any_order(some: list[Row]) -> None:
     found = total(some)
     assert total(some[::-1]) == found
@@ -172,18 +118,20 @@ def test_adding_rows_is_addition_in_any_order(some: list[Row]) -> None:
             )
 
 
-@given(rows, rows, rows)
+@given(rows(), rows(), rows())
 def test_adding_rows_is_associative(one: Row, two: Row, three: Row) -> None:
     assert total([total([one, two]), three]) == total([one, total([two, three])])
 
 
-@given(rows, rows)
+@given(rows(), rows())
 def test_adding_leaves_what_was_added_alone(one: Row, two: Row) -> None:
     before = one.to_wire(), two.to_wire()
     found = total([one, two])
     found.add(two)
     for part in found.series.values():
         part.add(Series(ok=1, statuses={200: 1}, errors={"x": 1}, checks={"x": [1, 1]}))
+    if found.sockets is not None:
+        found.sockets.add(Sockets(opened=1, codes={1000: 1}, failures={"x": 1}))
     assert (one.to_wire(), two.to_wire()) == before
 
 
@@ -197,7 +145,11 @@ def test_what_is_no_row_is_a_value_error(value: object) -> None:
         assert kind.from_wire(found.to_wire()) == found
 
 
-@given(rows, st.sampled_from([*ROW_COUNTS, *ROW_MAXIMA, *ROW_HISTOGRAMS, "series", "second", "other"]), JSON)
+@given(
+    rows(),
+    st.sampled_from([*ROW_COUNTS, *ROW_MAXIMA, *ROW_HISTOGRAMS, "series", "sockets", "second", "other"]),
+    JSON,
+)
 def test_a_row_with_a_wrong_field_is_a_value_error_or_a_row(row: Row, name: str, value: object) -> None:
     try:
         found = Row.from_wire({**row.to_wire(), name: value})
@@ -219,6 +171,13 @@ def test_a_row_with_a_wrong_field_is_a_value_error_or_a_row(row: Row, name: str,
         ({"second": 1, "lateness": "é"}, "ASCII"),
         ({"second": 1, "lateness": "AA=="}, "histogram"),
         ({"second": 1, "series": []}, "series: not an object"),
+        ({"second": 1, "sockets": None}, "not an object"),
+        ({"second": 1, "sockets": {"opened": -1}}, "opened: not a count"),
+        ({"second": 1, "sockets": {"openend": 1}}, "unknown: openend"),
+        ({"second": 1, "sockets": {"codes": {"1e3": 1}}}, "codes: not a close code"),
+        ({"second": 1, "sockets": {"codes": {"01000": 1}}}, "not a close code"),
+        ({"second": 1, "sockets": {"failures": {"reset": True}}}, "failures: not a count"),
+        ({"second": 1, "sockets": {"ping": 5}}, "ping: not a histogram"),
         ({"second": 1, "series": {"x": 5}}, "not an object"),
         ({"second": 1, "series": {5: {}}}, "not text"),
         ({"second": 1, "series": {"x": {"statuses": {"ok": 1}}}}, "not a status: 'ok'"),

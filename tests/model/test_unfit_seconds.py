@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from test_summary import make_row
+from row_strategies import rows
 
 from loads_queue.model import fitness
 from loads_queue.model.histogram import Histogram
@@ -54,7 +54,7 @@ def test_one_engine_that_is_unfit_among_many_is_enough() -> None:
     assert fitness.reasons(total([*idle, full])) == ("cpu",)
 
 
-@given(make_row())
+@given(rows())
 def test_what_was_not_measured_is_not_unfit(row: Row) -> None:
     assert set(fitness.reasons(row)) <= set(fitness.REASONS)
     if not fitness.measured(row) and not row.busiest_ns and not row.wanted_ns:
