@@ -22,6 +22,9 @@ from .ws_wire import Wire
 LINGER_NS = 1_000_000_000
 """A target that has said good-bye has so long to hang up, so that it is its port, not ours, that stays reserved."""
 MOST_CLOSE_NS = 10_000_000_000
+AT_A_TIME = 50
+BREATH_NS = 5_000_000
+"""So many sessions are closed so often at the load's end: 10,000 in a second."""
 
 
 class Talks:
@@ -75,8 +78,15 @@ class Talks:
     def stop(self) -> None:
         """The load is over: what only waits for that ends."""
         self.stopped = True
-        for talk in list(self._talks):
-            talk.finish()
+        self._finish(list(self._talks))
+
+    def _finish(self, talks: list[Talk]) -> None:
+        """Some of them at a time: others' answers are still read on time, and the target is not flooded."""
+        with self.guard():
+            for talk in talks[:AT_A_TIME]:
+                talk.finish()
+            if len(talks) > AT_A_TIME:
+                self.pacer.at(boottime_ns() + BREATH_NS, lambda: self._finish(talks[AT_A_TIME:]))
 
     def linger(self, wire: Wire) -> None:
         """Have the target hang up first, if it does so soon; what it still says is nobody's."""
