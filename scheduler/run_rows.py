@@ -105,4 +105,11 @@ def _slim(row: Row) -> Row:
             for name in SERIES_COUNTS:
                 setattr(total, name, getattr(total, name) + getattr(each, name))
         series[""] = total
-    return replace(row, lateness=_NO_TIMES, iteration_response=_NO_TIMES, iteration_service=_NO_TIMES, series=series)
+    return replace(
+        row,
+        lateness=_NO_TIMES,
+        iteration_response=_NO_TIMES,
+        iteration_service=_NO_TIMES,
+        series=series,
+        sockets=None,
+    )

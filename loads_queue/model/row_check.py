@@ -12,12 +12,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from .histogram import Histogram
+from .sockets import SOCKET_HISTOGRAMS, SOCKET_NUMBERS, Sockets
 from .summary import ROW_COUNTS, ROW_HISTOGRAMS, ROW_MAXIMA, SERIES_COUNTS, SERIES_HISTOGRAMS, Row, Series
 
 _ROW_NUMBERS = frozenset((*ROW_COUNTS, *ROW_MAXIMA))
 _ROW_HISTOGRAMS = frozenset(ROW_HISTOGRAMS)
 _SERIES_COUNTS = frozenset(SERIES_COUNTS)
 _SERIES_HISTOGRAMS = frozenset(SERIES_HISTOGRAMS)
+_SOCKET_NUMBERS = frozenset(SOCKET_NUMBERS)
+_SOCKET_HISTOGRAMS = frozenset(SOCKET_HISTOGRAMS)
 
 
 def check(wire: Mapping[str, Any]) -> None:
@@ -50,8 +53,29 @@ def _quick(wire: Any) -> bool:
         elif name == "series":
             if type(value) is not dict or not all(map(_quick_series, value.values())):
                 return False
+        elif name == "sockets":
+            if not _quick_sockets(value):
+                return False
         elif name != "second":
             return False
+    return True
+
+
+def _quick_sockets(wire: Any) -> bool:
+    if type(wire) is not dict:
+        return False
+    for name, value in wire.items():
+        if name in _SOCKET_NUMBERS:
+            if type(value) is not int or value < 0:
+                return False
+        elif name in _SOCKET_HISTOGRAMS:
+            if not _encoded(value):
+                return False
+        else:
+            try:
+                Sockets.from_wire({name: value})
+            except ValueError:
+                return False
     return True
 
 
@@ -96,6 +120,10 @@ def _encoded(value: Any) -> bool:
 def _mended(wire: Mapping[str, Any]) -> dict[str, Any]:
     """The row less the histograms that can't be decoded."""
     row = {name: value for name, value in wire.items() if name not in _ROW_HISTOGRAMS or _decodes(value)}
+    if "sockets" in wire:
+        row["sockets"] = {
+            name: value for name, value in wire["sockets"].items() if name not in _SOCKET_HISTOGRAMS or _decodes(value)
+        }
     if "series" in wire:
         row["series"] = {
             series: {name: value for name, value in of.items() if name not in _SERIES_HISTOGRAMS or _decodes(value)}

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from row_strategies import JSON, rows, sockets
 
+from loads_queue.model import row_check
 from loads_queue.model.histogram import Histogram
 from loads_queue.model.row_check import check, read
 from loads_queue.model.sockets import SOCKET_HISTOGRAMS, SOCKET_NUMBERS, Sockets
@@ -103,3 +104,17 @@ def test_they_pass_the_scheduler_s_door_whole(row: Row) -> None:
 def test_nonsense_does_not_pass_it() -> None:
     with pytest.raises(ValueError, match="opened: not a count"):
         check({"second": 1, "sockets": {"opened": "many"}})
+
+
+@given(sockets())
+def test_rows_with_sockets_need_no_decoding_to_be_let_in(some: Sockets) -> None:
+    assert row_check._quick(json.loads(json.dumps(Row(3, sockets=some).to_wire())))
+
+
+@pytest.mark.parametrize("name", SOCKET_HISTOGRAMS)
+def test_times_that_make_no_sense_are_left_out_and_the_counts_stand(name: str) -> None:
+    whole = Row(3, sockets=Sockets(opened=5, open=5))
+    wire = whole.to_wire()
+    wire["sockets"][name] = "AQ=="
+    check(wire)
+    assert read(wire) == whole

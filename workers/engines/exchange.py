@@ -43,6 +43,7 @@ class Exchange:
         """With the addresses that were tried before."""
         self.tls_ns = 0
         self.status: int | None = None
+        """0: it was answered in a protocol that has none."""
         self.head: Head | None = None
         self.body = b""
         self.bytes_in = 0

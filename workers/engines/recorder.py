@@ -320,7 +320,8 @@ class Recorder:
         if x.status is not None:
             series.answered += 1
             status = x.status
-            series.statuses[status] = series.statuses.get(status, 0) + 1
+            if status:
+                series.statuses[status] = series.statuses.get(status, 0) + 1
         series.bytes_in += x.bytes_in
         series.bytes_out += x.bytes_out
         x.series = None
