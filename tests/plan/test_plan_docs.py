@@ -56,6 +56,6 @@ def test_every_default_is_in_it(table: Fields) -> None:
             assert f"`{entry.default}`" in row[1], key
 
 
-@pytest.mark.parametrize("name", [*FIXED_NAMES, *WORKER_NAMES, *FUNCTIONS, *METRICS])
+@pytest.mark.parametrize("name", [*sorted(FIXED_NAMES), *sorted(WORKER_NAMES), *FUNCTIONS, *METRICS])
 def test_every_name_and_metric_is_in_it(name: str) -> None:
     assert re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", TEXT)
