@@ -18,6 +18,8 @@ from .view import ClaimView, GapView, StepView
 _ENDLESS = 1 << 62
 SILENT = "silent"
 KEPT = "no_permit"
+REOPENING = "reopening"
+"""A successor opens the sessions of a lost attempt again one after the other, at the plan's pace."""
 
 
 def shard_gaps(
@@ -121,10 +123,12 @@ def _passed_over(heir: ClaimEvidence) -> int:
 
 def _kept(evidence: ShardEvidence, claims: Sequence[ClaimView], away: Sequence[range]) -> Iterator[GapView]:
     """A gap for each stretch of seconds, outside of those gaps, in which an engine passed work over for no permit."""
-    for claim, view in zip(evidence.claims, claims, strict=True):
+    for number, (claim, view) in enumerate(zip(evidence.claims, claims, strict=True)):
         missing = [row.second for row in claim.rows if row.missed or row.missed_user_ns]
         for first, last in _stretches(second for second in missing if not any(second in span for span in away)):
-            yield GapView(view.shard, view.worker, view.attempt, first * SECOND, (last + 1) * SECOND, KEPT)
+            held_from = claim.held_from_ns if number and evidence.kind == "closed" else None
+            cause = KEPT if held_from is None or first > held_from // SECOND + 1 else REOPENING
+            yield GapView(view.shard, view.worker, view.attempt, first * SECOND, (last + 1) * SECOND, cause)
 
 
 def _stretches(seconds: Iterable[int]) -> list[tuple[int, int]]:

@@ -97,8 +97,8 @@ class GapView:
     end_ns: int | None
     """From when another attempt owns the shard, or nobody shall work on it any more; None while neither is known."""
     cause: str
-    """``silent`` (nothing was heard for a lease), ``no_permit`` (the worker was kept from working, and went on), or
-    as ``messages.End`` says."""
+    """``silent`` (nothing was heard for a lease), ``no_permit`` (the worker was kept from working, and went on),
+    ``reopening`` (a successor opens sessions again), or as ``messages.End`` says."""
     missed: int = 0
     lost: int = 0
     """The shard's iterations of the seconds that the gap touches, by their columns of the ledger."""

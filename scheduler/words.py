@@ -86,6 +86,7 @@ CAUSES = {
     "lapsed": "left",
     "failed": "could not start",
     "no_permit": "was kept from working",
+    "reopening": "opened its sessions again",
 }
 
 

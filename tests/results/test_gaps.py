@@ -172,6 +172,19 @@ class TestUsers:
         waiting = replace(evidence, claims=(dead, ClaimEvidence(2, 0)), over=False)
         assert gaps_of(waiting)[0].end_ns is None
 
+    def test_sessions_that_are_opened_again_one_after_the_other(self) -> None:
+        load = ClosedLoad((UserStage(Fraction(2), Fraction(2), 20 * SECOND),))
+        dead = ClaimEvidence(1, 0, permit_until_ns=9 * SECOND, held_from_ns=0, covered_ns=8 * SECOND, dead=True)
+        late = [Row(second, held_ns=SECOND, missed_user_ns=SECOND) for second in (15, 16)]
+        rows = (*late, Row(17, held_ns=2 * SECOND), Row(18, missed_user_ns=2 * SECOND), Row(19, held_ns=2 * SECOND))
+        heir = ClaimEvidence(2, 0, held_from_ns=15 * SECOND, covered_ns=20 * SECOND, cause="finished", rows=tuple(rows))
+        evidence = ShardEvidence("closed", load.shard(0, 1), load.end_ns, claims=(dead, heir), over=True)
+        assert [(gap.begin_ns, gap.end_ns, gap.cause) for gap in gaps_of(evidence)] == [
+            (8 * SECOND, 15 * SECOND, "silent"),
+            (15 * SECOND, 17 * SECOND, "reopening"),
+            (18 * SECOND, 19 * SECOND, "no_permit"),
+        ]
+
     def test_with_a_number_of_iterations(self) -> None:
         load = IterationsLoad(((2, 50),))
         rows = tuple(Row(second, started=5, ok=5) for second in range(5))
