@@ -6,6 +6,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 PYTHON_FILES := loads_queue scheduler workers deploy tests bench scripts setup.py
 SHELL_FILES := .ci/run $(wildcard scripts/*.sh)
 ARGS ?=
+JOBS ?= 3
 SEEDS ?= 5
 BROKER ?= all
 SIMULATED ?= 0
@@ -17,8 +18,8 @@ help: ## what there is
 demo: environment ## a load test of a small target on this machine, from nothing to a summary
 	@.venv/bin/python -m scripts.demo $(ARGS)
 
-test: environment-dev services ## every test (ARGS="-k name" for some)
-	@PATH="$$PATH:/usr/local/sbin:/usr/sbin:/sbin" .venv/bin/python -m pytest $(ARGS)
+test: environment-dev services ## every test, JOBS of them at a time (ARGS="-k name" for some)
+	@PATH="$$PATH:/usr/local/sbin:/usr/sbin:/sbin" .venv/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: environment-dev ## lint, format, types, layers, shell; changes nothing
 	.venv/bin/ruff check $(PYTHON_FILES)

@@ -125,6 +125,8 @@ class Claim:
     """A Report that was published when that had ended: until a Control has answered it, the shard may be another's."""
     given: Permit = field(default_factory=Permit)
     """What the engine was given; never more than a published Report stated."""
+    had: Permit = field(default_factory=Permit)
+    """What it had been given when it was heard last: one that stands still reads no more."""
     stop: Stop | None = None
     last_words: End | None = None
     """The engine's account of a failure, kept until its process is gone and its output is known."""

@@ -137,6 +137,7 @@ def heard(state: AgentState, claim: Claim, line: Mapping[str, Any] | None, now: 
     if claim.end is not None or claim.last_words is not None:
         return
     claim.heard = now.boot
+    claim.had = claim.given
     try:
         match line and line.get("type"):
             case "ready":
@@ -163,7 +164,7 @@ def exited(state: AgentState, claim: Claim, status: int, output: str, now: Momen
     end = claim.last_words
     if end is None:
         detail = _status_text(status)
-        if status == -9 and claim.stop is None and 0 < claim.given.until <= now.boot:
+        if status == -9 and claim.stop is None and 0 < claim.had.until <= now.boot:
             detail += ": it had stood still (stopped, frozen, asleep) over the end of its permit"
         if claim.stop is not None:
             detail += f" ({claim.stop.detail or claim.stop.cause})"

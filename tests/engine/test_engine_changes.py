@@ -56,7 +56,7 @@ def world(clock: Clock, delay_ns: int, over: Callable[[], None]) -> Any:
     return SimpleNamespace(
         base=BASE, order=order, permit=permit, pacer=clock, recorder=recorder.Recorder(BASE), load_over=over,
         ask_for_more=lambda: None, net=SimpleNamespace(gate=SimpleNamespace(attempts=0)),
-        seats=SimpleNamespace(repeats=None),
+        seats=SimpleNamespace(repeats=None, bare=False, lasting=False),
     )  # fmt: skip
 
 

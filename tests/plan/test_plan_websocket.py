@@ -254,7 +254,7 @@ class TestFiles:
             check_file=check,
         )
         assert step.files == ("ca.pem", "d.csv", "b.bin", "t.txt")
-        assert sorted(set(asked)) == [("body", "b.bin"), ("body", "t.txt"), ("ca", "ca.pem"), ("data", "d.csv")]
+        assert sorted(set(asked)) == [("body", "b.bin"), ("ca", "ca.pem"), ("data", "d.csv"), ("text", "t.txt")]
 
 
 class TestWarnings:
