@@ -72,7 +72,7 @@ def test_an_iteration_that_ends_at_once_all_the_time_can_be_interrupted() -> Non
 
 def test_many_alarms_at_once_do_not_keep_the_loop() -> None:
     world = world_of(pause(0.001), request("/"))
-    seats = [world.guest() for _ in range(10_000)]
+    seats = [world.user() for _ in range(10_000)]
     for seat in seats:
         world.ride(seat)
     time.sleep(0.01)
@@ -82,6 +82,47 @@ def test_many_alarms_at_once_do_not_keep_the_loop() -> None:
     for seat in seats:
         seat.interrupt()
     world.look()
+
+
+def test_arrivals_take_whichever_connection_is_free_first() -> None:
+    world = world_of(request("/"))
+    seats = [world.guest() for _ in range(100)]
+    for seat in seats:
+        world.ride(seat)
+    assert len(world.wanted) == 64  # So many are opened at once.
+    first = world.wanted[0][0]
+    world.give()
+    for answered in range(1, 101):
+        serve(world, first)
+        world.until(lambda: len(world.over) == answered)  # noqa: B023
+    total = world.look()
+    (series,) = total.series.values()
+    assert (total.ok, series.connect.count) == (100, 1)
+    # What was opened for others meanwhile is kept for those to come.
+    asked = len(world.wanted)
+    world.give()
+    world.ride(first)
+    assert len(world.wanted) == asked - 1
+
+
+def test_arrivals_that_wait_for_a_connection_may_give_up_and_be_refused() -> None:
+    world = world_of(request("/", timeout_ns=50_000_000))
+    seats = [world.guest() for _ in range(70)]
+    for seat in seats:
+        world.ride(seat)
+    seats[69].interrupt()  # Nothing is opened for it.
+    seats[0].interrupt()  # Its place is another one's.
+    assert len(world.wanted) == 63
+    world.refuse()
+    world.turn()
+    assert len(world.wanted) == 64
+    world.abandoned = (1, 0, 0)
+    world.until(lambda: len(world.over) == 70)
+    total = world.look()
+    (series,) = total.series.values()
+    assert (total.interrupted, total.failed) == (2, 68)
+    assert series.errors == {"refused: nothing listens there": 1, "timeout: connecting": 67}
+    assert not world.wanted
 
 
 def test_slow_endings_at_once_do_not_keep_the_loop() -> None:

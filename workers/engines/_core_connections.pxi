@@ -10,7 +10,7 @@ cdef class Connections(Ground):
     cdef Conn* graveyard
     cdef int batch
 
-    cdef Conn* new_conn(self, int fd, Lane* lane, tls) except NULL:
+    cdef Conn* new_conn(self, int fd, Lane* lane, int32_t origin, tls) except NULL:
         cdef epoll_event event
         cdef Conn* conn = <Conn*>calloc(1, sizeof(Conn))
         if conn == NULL:
@@ -19,7 +19,7 @@ cdef class Connections(Ground):
         conn.fd = fd
         conn.lane = lane
         conn.owner = NULL if lane.guest else lane
-        conn.origin = lane.origin
+        conn.origin = origin
         self.shared[conn.origin].uses += 1
         conn.alive = True
         if tls is not None:
@@ -88,6 +88,15 @@ cdef class Connections(Ground):
             self.shared_count += 1
         conn.lane = NULL
         pool_push(self.pool_of(lane, conn.origin), conn)
+
+    cdef int keep_spare(self, int fd, Lane* lane, tls) except -1:
+        """A connection that nobody waits for any more is one that arrivals share."""
+        cdef Conn* conn = self.new_conn(fd, lane, lane.dial_origin, tls)
+        self.make_room(lane)
+        self.shared_count += 1
+        conn.lane = NULL
+        pool_push(&self.shared[conn.origin], conn)
+        return 0
 
     cdef void make_room(self, Lane* lane) noexcept:
         """Room for one more connection, open or idle, where the lane's are kept."""

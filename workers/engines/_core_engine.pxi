@@ -13,6 +13,7 @@ cdef class Core(Turns):
         memset(&self.heap, 0, sizeof(Heap))
         memset(&self.tallies, 0, sizeof(Tallies))
         memset(&self.waiting, 0, sizeof(Queue))
+        memset(&self.dialing, 0, sizeof(Queue))
         memset(&self.over, 0, sizeof(Queue))
         memset(self.os_errors, 0, sizeof(self.os_errors))
         self.buffer = <char*>malloc(BUFFER)
@@ -166,6 +167,8 @@ cdef class Core(Turns):
                     break  # What is left is still ready when others have had their turn.
         if ring:
             self.ring()
+        if self.dialing.first != NULL:
+            self.match_up()
         self.batch -= 1
         return 0
 
@@ -204,11 +207,7 @@ cdef class Core(Turns):
             heap_set(&self.heap, lane, lane.deadline)
             return 0
         if lane.state == L_CONNECT:
-            self.openings -= 1
-            phase, dns_ns, connect_ns = self.hooks.abandon(<object>lane.seat)
-            lane.phase = <unsigned char>(<int>phase)
-            lane.dns_ns += dns_ns
-            lane.connect_ns += connect_ns
+            self.give_up_opening(lane)
         lane.error = E_TIMEOUT + lane.phase
         self.broken(lane)
         return self.answered(lane)

@@ -85,7 +85,7 @@ ctypedef struct Lane:
     # The alarm.
     int64_t alarm
     Py_ssize_t heap_place  # -1: none is set
-    # Among those that wait for a permit, or whose end has yet to be told.
+    # Among those that wait for a permit, or for a connection that is shared, or whose end has yet to be told.
     Lane* next_waiting
     Lane* last_waiting
     int64_t woken
@@ -102,6 +102,8 @@ ctypedef struct Lane:
     bint has_cookies
     bint waited
     bint riding
+    bint opening  # Python opens a connection on its behalf, to ``dial_origin``
+    int32_t dial_origin
 
 ctypedef struct Queue:
     Lane* first

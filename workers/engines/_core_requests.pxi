@@ -7,6 +7,8 @@
 cdef enum:
     PENDING = 0
     ENDED = 1
+    MOST_OPENINGS = 64  # so many connections that arrivals share are being opened at once
+    MOST_LOOKED_AT = 16  # of the arrivals that wait for one, where they go to several origins
 
 
 cdef class Requests(Connections):
@@ -17,6 +19,8 @@ cdef class Requests(Connections):
     cdef bint redirects
     cdef bint cookies
     cdef int64_t openings
+    cdef Queue dialing
+    """Arrivals that wait for a connection: one that is opened for them, or that another one has done with."""
     cdef object make_walk
     cdef object make_jar
     cdef object heads
@@ -124,10 +128,73 @@ cdef class Requests(Connections):
         if conn == NULL:
             lane.state = L_CONNECT
             lane.phase = RESOLVING
-            self.openings += 1
-            self.make_room(lane)
-            self.hooks.connect(<object>lane.seat, self.origins[lane.origin])
+            if lane.guest:
+                queue_push(&self.dialing, lane)
+            if not lane.opening and (not lane.guest or self.openings < MOST_OPENINGS):
+                self.open_for(lane)
             return PENDING
+        return self.take_conn(lane, conn)
+
+    cdef int open_for(self, Lane* lane) except -1:
+        """Have a connection opened; whoever waits for one may take it."""
+        lane.opening = True
+        lane.dial_origin = lane.origin
+        self.shared[lane.origin].uses += 1
+        self.openings += 1
+        self.make_room(lane)
+        self.hooks.connect(<object>lane.seat, self.origins[lane.origin])
+        return 0
+
+    cdef void opened(self, Lane* lane) noexcept:
+        """What Python was asked to open is there, or will not come."""
+        if lane.opening:
+            lane.opening = False
+            self.shared[lane.dial_origin].uses -= 1
+            self.openings -= 1
+
+    cdef int give_up_opening(self, Lane* lane) except -1:
+        """The lane wants no connection any more."""
+        queue_remove(&self.dialing, lane)
+        if not lane.opening:
+            lane.phase = CONNECTING
+            return 0
+        self.opened(lane)
+        phase, dns_ns, connect_ns = self.hooks.abandon(<object>lane.seat)
+        lane.phase = <unsigned char>(<int>phase)
+        lane.dns_ns += dns_ns
+        lane.connect_ns += connect_ns
+        return 0
+
+    cdef int match_up(self) except -1:
+        """Give connections that are idle to those that wait for one, and have more opened for the others."""
+        cdef Lane* lane = self.dialing.first
+        cdef Lane* following
+        cdef Conn* conn
+        cdef int looked_at = 0
+        while lane != NULL and looked_at < MOST_LOOKED_AT:
+            following = lane.next_waiting
+            conn = self.idle_of(lane, lane.origin)
+            if conn == NULL:
+                looked_at += 1
+            else:
+                queue_remove(&self.dialing, lane)
+                if not lane.opening and (<Seat>lane.seat).connector is not None:
+                    (<Seat>lane.seat).connector.release()  # The socket that was reserved for it.
+                if self.take_conn(lane, conn) == ENDED:
+                    self.answered(lane)
+                following = self.dialing.first
+                looked_at = 0
+            lane = following
+        lane = self.dialing.first
+        while lane != NULL and self.openings < MOST_OPENINGS:
+            following = lane.next_waiting
+            if not lane.opening:
+                self.open_for(lane)
+            lane = following
+        return 0
+
+    cdef int take_conn(self, Lane* lane, Conn* conn) except -1:
+        """Send over a connection that was idle."""
         pool_remove(self.pool_of(lane, lane.origin), conn)
         if lane.guest:
             self.shared_count -= 1

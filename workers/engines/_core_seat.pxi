@@ -56,6 +56,8 @@ cdef class Seat:
     def reserve(self):
         """Make sure that the first request finds a socket; raises Resource."""
         cdef int32_t origin = self.core.first_origin
+        if self.lane.guest and self.core.openings >= MOST_OPENINGS:
+            return  # It waits for a connection, and may well get one that is open.
         if origin >= 0 and not self.core.has_idle(&self.lane, origin):
             self.core.hooks.reserve(self, self.core.origins[origin])
 
@@ -101,18 +103,24 @@ cdef class Seat:
         """Here it is; the descriptor is the core's from now on."""
         cdef Core core = self.core
         cdef Lane* lane = &self.lane
-        if lane.state != L_CONNECT or core.closed:
+        cdef bint waits = lane.state == L_CONNECT and lane.origin == lane.dial_origin
+        core.opened(lane)
+        if core.closed or not (waits or lane.guest):
             c_close(fd)
             return
         core.come_in()
         try:
-            lane.dns_ns += dns_ns
-            lane.connect_ns += connect_ns
-            lane.tls_ns += tls_ns
-            core.openings -= 1
-            lane.conn = core.new_conn(fd, lane, tls)
-            if core.write_request(lane) == ENDED:
-                core.answered(lane)
+            if waits:
+                queue_remove(&core.dialing, lane)
+                lane.dns_ns += dns_ns
+                lane.connect_ns += connect_ns
+                lane.tls_ns += tls_ns
+                lane.conn = core.new_conn(fd, lane, lane.origin, tls)
+                if core.write_request(lane) == ENDED:
+                    core.answered(lane)
+            else:
+                core.keep_spare(fd, lane, tls)
+            core.match_up()
         except Exception:
             core.crash()
         finally:
@@ -122,17 +130,21 @@ cdef class Seat:
         """There is none, and why."""
         cdef Core core = self.core
         cdef Lane* lane = &self.lane
-        if lane.state != L_CONNECT:
+        cdef bint waits = lane.state == L_CONNECT and lane.origin == lane.dial_origin
+        core.opened(lane)
+        if core.closed:
             return
         core.come_in()
         try:
-            lane.dns_ns += dns_ns
-            lane.connect_ns += connect_ns
-            lane.tls_ns += tls_ns
-            core.openings -= 1
-            lane.error = text_id(error)
-            core.broken(lane)
-            core.answered(lane)
+            if waits:
+                queue_remove(&core.dialing, lane)
+                lane.dns_ns += dns_ns
+                lane.connect_ns += connect_ns
+                lane.tls_ns += tls_ns
+                lane.error = text_id(error)
+                core.broken(lane)
+                core.answered(lane)
+            core.match_up()
         except Exception:
             core.crash()
         finally:

@@ -162,8 +162,7 @@ cdef class Turns(Requests):
             self.forget_exchange(lane)
         else:
             if lane.state == L_CONNECT:
-                self.openings -= 1
-                self.hooks.abandon(<object>lane.seat)
+                self.give_up_opening(lane)
             elif lane.state == L_HELD:
                 queue_remove(&self.waiting, lane)
             self.broken(lane)

@@ -134,13 +134,14 @@ class Conversation:
             return True
         frame = talk.codec.message(op.kind, payload)
         if x is not None:
-            x.bytes_out = len(frame)
             self._recorder.sent(x)
-        else:
+        if not talk.send(frame, x):
+            return False
+        if x is None:
             talk.said, talk.said_due = now, talk.free
         self._sockets.message_out(now, len(frame))
         talk.free = now
-        return talk.send(frame)
+        return True
 
     def _unsaid(self, talk: Talk, op: Send, x: Exchange | None, error: str, now: int) -> None:
         """A message could not be made: it is a failed exchange, also where no reply would have been awaited."""
@@ -237,11 +238,10 @@ class Conversation:
             x.ended, x.error = now, f"timeout: no reply within {format_duration(x.timeout_ns)}"
             self._recorder.settle(x)
             talk.ok = False
-            if x.closing:
+            if x.closing and talk.state == TALKING and talk.draining is None:
                 talk.at = self._end
-                if talk.draining is None:
-                    talk.stop_waiting()
-                    talk.go_on()
+                talk.give_up(x.error, now)
+                talk.go_on()
         if talk.state == TALKING and talk.draining is not None and not replies.outstanding:
             talk.go_on()
         return replies.due() if talk.replies is replies else 0
@@ -313,12 +313,11 @@ class Conversation:
         x.due, x.sent = talk.free, now
         payload = now.to_bytes(8, "big")
         frame = talk.codec.ping(payload)
-        x.bytes_out = len(frame)
         self._recorder.sent(x)
-        self._sockets.ping_out(now, len(frame))
         talk.ping = (payload, now)
         talk.expect(op, x, now + op.within_ns)
-        talk.send(frame)
+        if talk.send(frame, x):
+            self._sockets.ping_out(now, len(frame))
         return False
 
     def ponged(self, talk: Talk, now: int) -> None:

@@ -139,19 +139,12 @@ class Talk:
         for cut in (*self._take_replies(), *(() if x is None else (x,))):
             cut.ended = now
             self.seats.recorder.interrupt(cut)
-        if self.state in (TALKING, CLOSING):
-            self._say_goodbye(now)
-            self._gone(now, GOING_AWAY if self.state == TALKING else self._closing_code, None)
+        if self.state == TALKING:
+            told = self._put(self.codec.close(GOING_AWAY))
+            self._gone(now, GOING_AWAY if told else ABNORMAL, None)
+        elif self.state == CLOSING:
+            self._gone(now, self._closing_code, None)
         self._end("interrupted", now)
-
-    def _say_goodbye(self, now: int) -> None:
-        """As well as can be, without waiting for anything."""
-        wire, codec, permit = self._wire, self._codec, self.seats.permit
-        if wire is not None and codec is not None and wire.idle and now < permit.until and self.state == TALKING:
-            try:
-                wire.put(codec.close(GOING_AWAY))
-            except RequestError:
-                return
 
     # Opening
 
@@ -217,15 +210,17 @@ class Talk:
             events, fault = error.events, error
         for event in events:
             if type(event) is Message:
-                self.seats.sockets.message_in(now, event.size)
-                if self.state == TALKING:
+                talking = self.state == TALKING
+                self.seats.sockets.message_in(now, event.size, unsolicited=not talking)
+                if talking:
                     self.seats.script.arrived(self, event, now)
             else:
                 self._control(event, now)
             if not self.busy or self._codec is not codec:
                 return
         if fault is not None:
-            self._put(codec.close(fault.code))
+            if self.state == TALKING:
+                self._put(codec.close(fault.code))
             self.lost(str(fault), fault.code)
 
     def _control(self, event: object, now: int) -> None:
@@ -260,33 +255,41 @@ class Talk:
             self._closed(code)
             return
         self._put(self._close_frame(event.code, ""))
-        if self.finishing or self.draining is not None:
+        if self._x is None and (self.finishing or self.draining is not None):
             self._closed(code)
         else:
             self.lost(f"closed: by the target, with {'no code' if event.code is None else code}", code, linger=True)
 
     # What goes
 
-    def _put(self, frame: bytes) -> None:
-        """Send a frame of the connection's own, as far as there is room and a permit; what it meets shows elsewhere."""
+    def _put(self, frame: bytes) -> bool:
+        """Send a frame of the connection's own, where there is room and a permit; what it meets shows elsewhere."""
         wire, now = self._wire, boottime_ns()
         if wire is None or not wire.idle or now >= self.seats.permit.until:
-            return
+            return False
         try:
             wire.put(frame)
         except RequestError:
-            return
+            return False
         self.seats.sockets.frame_out(now, len(frame))
+        return True
 
-    def send(self, frame: bytes) -> bool:
-        """Send a frame of the script's; False where the connection is broken, and the session over with it."""
+    def send(self, frame: bytes, x: Exchange | None = None) -> bool:
+        """Send a frame of the script's; False where the connection is broken, and the session over with it.
+
+        Then nothing was sent of an exchange ``x`` that was counted as sent.
+        """
         wire = self._wire
         assert wire is not None, "a script runs while its connection is open"
         try:
             wire.put(frame)
         except RequestError as error:
+            if x is not None:
+                self.seats.recorder.unsend(x)
             self.lost(str(error), ABNORMAL)
             return False
+        if x is not None:
+            x.bytes_out = len(frame)
         return True
 
     @property
@@ -366,6 +369,14 @@ class Talk:
         assert self._turn is not None, "a session is an iteration"
         self._turn.last_ended = now
 
+    def give_up(self, error: str, now: int) -> None:
+        """Wait for nothing any more; what the script has waited for has failed."""
+        x, self._x = self._x, None
+        self.stop_waiting()
+        if x is not None:
+            x.ended, x.error = now, error
+            self.seats.recorder.settle(x)
+
     def stop_waiting(self) -> None:
         """For nothing at all."""
         if self._alarm is not None:
@@ -420,9 +431,9 @@ class Talk:
         self.state, self._closing_code = CLOSING, code
         self.waiting = None
         frame = self._close_frame(code, reason)
-        self.seats.sockets.frame_out(now, len(frame))
         self._deadline.set(now + self.seats.close_ns)
-        self.send(frame)
+        if self.send(frame):
+            self.seats.sockets.frame_out(now, len(frame))
 
     def _close_frame(self, code: int | None, reason: str) -> bytes:
         """A close frame; without its reason where a name in that made it too long, which fails the session."""
@@ -447,9 +458,9 @@ class Talk:
 
     def lost(self, failure: str, code: int, linger: bool = False) -> None:
         """The session is over before its time, and with it whatever was awaited."""
-        now, x = boottime_ns(), self._x
-        self.stop_waiting()
-        for awaited in (*self._take_replies(), *((x,) if x is not None else ())):
+        now = boottime_ns()
+        self.give_up(failure, now)
+        for awaited in self._take_replies():
             awaited.ended, awaited.error = now, failure
             self.seats.recorder.settle(awaited)
         wire, self._wire = self._wire, None
