@@ -1,21 +1,23 @@
 """What the figures must come to: every bar in one table, and how each is read from what was measured. Pure.
 
 The bars for plain HTTP are those of the milestone of the HTTP engine, which set them before it was written, from
-prototypes. Those for TLS are set here, from what was measured first.
+prototypes. Those for TLS are set here, from what was measured first. Those for WebSockets are their milestone's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from .clients import WAYS
 from .roles import ENGINE
-from .samples import LOADS, Data, Part, Sample, Spread, cpu, figure, named, ratios, spread
-from .scenarios import BY_NAME, PATHS, SHARES, UNNAMED
+from .samples import LOADS, Data, Part, Sample, Spread, cpu, figure, named, per_cpu, ratios, spread
+from .scenarios import HELD_MANY, PATHS, SCENARIOS, SESSIONS_PATH, SHARES, STEADY_MANY, UNNAMED, WEBSOCKETS
 
 Measure = Callable[[Data, str], Spread | None]
 """From all data and a path of the engine; None where it was not measured."""
 MILESTONE, SET_HERE = "milestone", "set after measuring"
+NEAR_ZERO = "milestone, which says near zero"
 AT_MOST, AT_LEAST = "at most", "at least"
 
 
@@ -87,10 +89,34 @@ def farthest(sample: Sample) -> float | None:
     return max((value for value in found if value is not None), default=None)
 
 
-def uneven(data: Data, path: str) -> Spread | None:
-    """By how many requests the summaries' counts and the server's differ, over all runs of all scenarios."""
-    samples = [sample for part in data.values() for sample in part.of(LOADS + path) if sample.counts]
-    return spread(float(max(sample.counts.values()) - min(sample.counts.values())) for sample in samples)
+def uneven(scenarios: Iterable[str]) -> Measure:
+    """By how much the summaries' counts and the server's differ, over all runs of some scenarios.
+
+    The largest difference stands where else the median does: a bar of none is missed by a single run.
+    """
+    names = tuple(scenarios)
+
+    def measure(data: Data, path: str) -> Spread | None:
+        parts = [data[name] for name in names if name in data]
+        samples = [sample for part in parts for sample in part.of(LOADS + path) if sample.counts]
+        found = spread(float(sample.off) for sample in samples)
+        return None if found is None else replace(found, median=found.high)
+
+    return measure
+
+
+def best_way(part: Part | None) -> str | None:
+    """The way of websocket-client that makes the most round trips for a CPU-second; None where none was measured."""
+    found = {way: figure(part, way, per_cpu) for way in WAYS}
+    rates = {way: each.median for way, each in found.items() if each is not None}
+    return max(rates, key=lambda way: rates[way], default=None)
+
+
+def round_trips(data: Data, path: str) -> Spread | None:
+    """How many times as many round trips as websocket-client's better way Loads makes for a CPU-second."""
+    part = data.get("ws-echo")
+    way = best_way(part)
+    return ratios(part, LOADS + path, way, per_cpu) if way else None
 
 
 _LIMITS = {  # CPU against wrk; times better than Locust; lateness at 2,000/s, median and p99; memory of an idle user
@@ -107,15 +133,15 @@ def _bars_of(path: str) -> Iterable[Bar]:
     yield Bar("CPU better than Locust's", "times", AT_LEAST, locust, plain, better_than("http-1k", "locust"), path)
     yield Bar("lateness at 2,000/s, median", "ms", AT_MOST, median_ms, late, own("lateness", "2000_p50_ms"), path)
     yield Bar("lateness at 2,000/s, p99", "ms", AT_MOST, p99_ms, late, own("lateness", "2000_p99_ms"), path)
-    yield Bar("memory of an idle user", "KB", AT_MOST, kilobytes, idle, _idle_kilobytes, path)
+    yield Bar("memory of an idle user", "KB", AT_MOST, kilobytes, idle, _kilobytes("memory", "user_bytes"), path)
 
 
-def _idle_kilobytes(data: Data, path: str) -> Spread | None:
+def _kilobytes(scenario: str, name: str) -> Measure:
     def kilobytes(sample: Sample) -> float | None:
-        size = sample.figures.get("user_bytes")
+        size = sample.figures.get(name)
         return None if size is None else size / 1_000
 
-    return figure(data.get("memory"), LOADS + path, kilobytes)
+    return lambda data, path: figure(data.get(scenario), LOADS + path, kilobytes)
 
 
 def _besides(data: Data, path: str) -> Spread | None:
@@ -124,6 +150,36 @@ def _besides(data: Data, path: str) -> Spread | None:
 
 def _off(data: Data, path: str) -> Spread | None:
     return figure(data.get("rates"), LOADS + path, farthest)
+
+
+_WEBSOCKETS = tuple(each.name for each in SCENARIOS if each.kind in WEBSOCKETS)
+_HTTP = tuple(each.name for each in SCENARIOS if each.kind not in WEBSOCKETS)
+
+
+def _bars_of_websockets() -> Iterable[Bar]:
+    path, (echo, held, rate) = SESSIONS_PATH, (("ws-echo",), ("ws-held",), ("ws-rate",))
+    yield Bar(
+        "WebSocket round trips for a CPU-second, against websocket-client's better way",
+        "times",
+        AT_LEAST,
+        2.5,
+        echo,
+        round_trips,
+        path,
+    )
+    yield Bar("memory of a held WebSocket", "KB", AT_MOST, 20, held, _kilobytes("ws-held", "connection_bytes"), path)
+    idle, late = f"CPU of {HELD_MANY:,} held WebSockets", f"p99 of {STEADY_MANY:,} WebSocket echoes a second"
+    yield Bar(idle, "% of a core", AT_MOST, 5, held, own("ws-held", "many_percent"), path, NEAR_ZERO)
+    yield Bar(late, "ms", AT_MOST, 50, rate, own("ws-rate", "p99_ms"), path)
+    yield Bar(
+        "summary's messages and sessions off the server's",
+        "of either",
+        AT_MOST,
+        0,
+        _WEBSOCKETS,
+        uneven(_WEBSOCKETS),
+        path,
+    )
 
 
 BARS = (
@@ -138,7 +194,7 @@ BARS = (
         growth,
     ),
     Bar("achieved rate off the planned, up to 80 % of saturation", "%", AT_MOST, 1.0, ("rates",), _off),
-    Bar("summary's counts off the server's", "requests", AT_MOST, 0, tuple(BY_NAME), uneven),
+    Bar("summary's counts off the server's", "requests", AT_MOST, 0, _HTTP, uneven(_HTTP)),
     Bar("TLS: CPU against hey", "times", AT_MOST, 1.0, ("https-1k",), against("https-1k", "hey"), "", SET_HERE),
     Bar(
         "TLS: CPU better than Locust's",
@@ -150,6 +206,7 @@ BARS = (
         "",
         SET_HERE,
     ),
+    *_bars_of_websockets(),
 )
 
 

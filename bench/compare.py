@@ -1,6 +1,7 @@
 """``make bench``: Loads beside other load generators, in the same minutes, and docs/performance.md from what it finds.
 
-Traffic goes to an nginx of its own on 127.0.0.1 alone. Everything that it starts is bounded in time and ends with it.
+Traffic goes to an nginx and to an echo server of its own, on 127.0.0.1 alone. Everything that it starts is bounded in
+time and ends with it.
 The exit code is 1 where a bar that was measured now is missed, 2 where nothing could be measured.
 """
 
@@ -11,20 +12,22 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from . import measuring, report, scenarios, tables
+from . import measuring, report, scenarios, sessions, tables
 from .bars import BARS, judge
 from .children import allow_many_sockets, end_in_order
 from .clients import title
+from .echo import Echo, echo
 from .machine import machine, versions
 from .measuring import Bench
-from .nginx import nginx
+from .nginx import Nginx, nginx
 from .proc import adopt_orphans
 from .samples import LOADS, DataError, Part, Sample, load, save
 from .scenarios import BY_NAME, PATHS, SCENARIOS, Scenario, about_s, clients_of, order
@@ -106,9 +109,21 @@ def _cores() -> tuple[int, int]:
     """(the server's, the clients'); this process moves off the clients'."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
-        raise RuntimeError("two cores are needed: one for nginx, one for the clients")
+        raise RuntimeError("two cores are needed: one for the server, one for the clients")
     os.sched_setaffinity(0, set(cores[1:-1]) or {cores[0]})
     return cores[0], cores[-1]
+
+
+@dataclass(frozen=True)
+class Benches:
+    """By what is measured; None where no part needs it, or where it can't be had."""
+
+    http: Bench[Nginx] | None
+    websockets: Bench[Echo] | None
+
+    def of(self, scenario: Scenario) -> Bench[Nginx] | Bench[Echo] | None:
+        """The one that a part needs."""
+        return self.websockets if scenario.kind in scenarios.WEBSOCKETS else self.http
 
 
 def _measure(options: argparse.Namespace, data: dict[str, Part], console: Console) -> None:
@@ -116,17 +131,20 @@ def _measure(options: argparse.Namespace, data: dict[str, Part], console: Consol
     allow_many_sockets()
     adopt_orphans()
     server, core = _cores()
-    with _target(server, core, options.window) as bench:
-        paths = available(bench, options.paths or PATHS, console)
+    with ExitStack() as stack:
+        benches = _targets(stack, options, server, core, console)
+        paths = available(benches.http, options.paths or PATHS, console) if benches.http else []
         plan = [
-            (each, clients_of(each, paths, options.every_path), options.rounds or each.rounds) for each in options.only
+            (each, clients_of(each, paths, options.every_path), options.rounds or each.rounds)
+            for each in options.only
+            if benches.of(each)
         ]
         total = sum(about_s(scenario, clients, rounds, options.window) for scenario, clients, rounds in plan)
         console.print(f"{len(plan)} parts, about {max(1, total / 60):.0f} minutes")
         machine_, versions_ = machine(), versions()
         for scenario, clients, rounds in plan:
             measured = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            samples = _rounds(bench, scenario, clients, rounds, console)
+            samples = _rounds(benches, scenario, clients, rounds, console)
             data[scenario.name] = Part(
                 scenario.name, measured, rounds, options.window, machine_, versions_, tuple(samples)
             )
@@ -135,22 +153,37 @@ def _measure(options: argparse.Namespace, data: dict[str, Part], console: Consol
             _write_page(options.document, data)
 
 
-@contextmanager
-def _target(server: int, core: int, window_s: float) -> Iterator[Bench]:
-    with tempfile.TemporaryDirectory(prefix="loads-bench-") as scratch:
-        folder = Path(scratch) / "nginx"
-        folder.mkdir()
-        Path(scratch).chmod(0o711)
-        with nginx(server, folder) as served:
-            yield Bench(served, core, window_s, Path(scratch))
+def _targets(stack: ExitStack, options: argparse.Namespace, server: int, core: int, console: Console) -> Benches:
+    """Start the servers that are needed. RuntimeError where nothing could be measured without one of them."""
+    scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loads-bench-")))
+    scratch.chmod(0o711)
+    kinds = [scenario.kind in scenarios.WEBSOCKETS for scenario in options.only]
+    http, websockets = None, None
+    if not all(kinds):
+        folder = _made(scratch / "nginx")
+        http = Bench(stack.enter_context(nginx(server, folder)), core, options.window, scratch)
+    if any(kinds):
+        folder = _made(scratch / "echo")
+        try:
+            websockets = Bench(stack.enter_context(echo(server, folder)), core, options.window, scratch)
+        except RuntimeError as error:
+            if all(kinds):
+                raise
+            console.print(f"WebSockets are not measured: {error}", markup=False)
+    return Benches(http, websockets)
 
 
-def available(bench: Bench, paths: Sequence[str], console: Console) -> list[str]:
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def available(bench: Bench[Nginx], paths: Sequence[str], console: Console) -> list[str]:
     """Which paths Loads' engine has here: a run of a second each, whose summary says which one ran.
 
     Where a summary names none, it can't be told which one was measured, and no bar of a path is judged.
     """
-    settings = {"USERS": 1, "SECONDS": PROBE_S + 1, "BODY": "/1k", "TARGET": bench.nginx.url()}
+    settings = {"USERS": 1, "SECONDS": PROBE_S + 1, "BODY": "/1k", "TARGET": bench.target.url()}
     found = []
     for path in paths:
         try:
@@ -170,17 +203,19 @@ def available(bench: Bench, paths: Sequence[str], console: Console) -> list[str]
     return found
 
 
-def _rounds(bench: Bench, scenario: Scenario, clients: Sequence[str], rounds: int, console: Console) -> list[Sample]:
+def _rounds(
+    benches: Benches, scenario: Scenario, clients: Sequence[str], rounds: int, console: Console
+) -> list[Sample]:
     console.rule(f"{scenario.name}: {scenario.title}", align="left")
     saturation: dict[str, float] = {}
-    if scenario.kind == scenarios.RATES:
-        saturation = {client: _saturation(bench, scenario, client) for client in clients}
+    if scenario.kind == scenarios.RATES and benches.http:
+        saturation = {client: _saturation(benches.http, scenario, client) for client in clients}
     samples = []
     for round_ in range(rounds):
         for client in order(clients, round_):
             began = time.monotonic()
             try:
-                sample = _one(bench, scenario, client, round_, saturation)
+                sample = _one(benches, scenario, client, round_, saturation)
             except (RuntimeError, OSError) as error:
                 sample = Sample(client, round_, error=str(error))
             samples.append(sample)
@@ -192,19 +227,34 @@ def _rounds(bench: Bench, scenario: Scenario, clients: Sequence[str], rounds: in
     return sorted(samples, key=lambda sample: (clients.index(sample.client), sample.round))
 
 
-def _one(bench: Bench, scenario: Scenario, client: str, round_: int, saturation: dict[str, float]) -> Sample:
+def _one(benches: Benches, scenario: Scenario, client: str, round_: int, saturation: dict[str, float]) -> Sample:
+    http, websockets = benches.http, benches.websockets
+    if scenario.kind in scenarios.WEBSOCKETS:
+        assert websockets is not None, "its parts are measured where there is an echo server"
+        return _one_of_websockets(websockets, scenario, client, round_)
+    assert http is not None, "nginx runs where a part needs it"
     match scenario.kind:
         case scenarios.LATENESS:
-            return measuring.lateness(bench, scenario, client, round_)
+            return measuring.lateness(http, scenario, client, round_)
         case scenarios.RATES:
-            return measuring.rates(bench, scenario, client, round_, saturation[client])
+            return measuring.rates(http, scenario, client, round_, saturation[client])
         case scenarios.IDLE:
-            return measuring.idle(bench, scenario, client, round_)
+            return measuring.idle(http, scenario, client, round_)
         case _:
-            return measuring.measure(bench, scenario, client, round_, bench.window_s)
+            return measuring.measure(http, scenario, client, round_, http.window_s)
 
 
-def _saturation(bench: Bench, scenario: Scenario, client: str) -> float:
+def _one_of_websockets(bench: Bench[Echo], scenario: Scenario, client: str, round_: int) -> Sample:
+    match scenario.kind:
+        case scenarios.HELD:
+            return sessions.held(bench, scenario, client, round_)
+        case scenarios.STEADY:
+            return sessions.steady(bench, scenario, client, round_)
+        case _:
+            return sessions.echoes(bench, scenario, client, round_, bench.window_s)
+
+
+def _saturation(bench: Bench[Nginx], scenario: Scenario, client: str) -> float:
     """The rate at which a client is saturated, now."""
     return measuring.measure(bench, scenario, client, 0, bench.window_s).rate or 0.0
 
@@ -220,6 +270,7 @@ def _told(sample: Sample) -> str:
         words.append(f"{sample.failed:,} FAILED OR INTERRUPTED")
     if sample.exact is False:
         words.append(f"COUNTS DIFFER {dict(sample.counts)}")
+        words += [f"sessions {dict(sample.sessions)}"] if sample.sessions else []
     if sample.path and sample.path != sample.client.removeprefix(LOADS):
         words.append(f"ran {sample.path}")
     return ", ".join(words)

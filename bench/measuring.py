@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from scripts.target import LOADS as COMMAND
 
@@ -35,11 +35,26 @@ SPARE_S = 2
 """How much longer the load is than what is measured of it."""
 
 
+class Target(Protocol):
+    """A server that counts by itself."""
+
+    process: subprocess.Popen[bytes]
+
+    def begun(self) -> int:
+        """What rises as soon as a client does anything."""
+
+    def count(self) -> int:
+        """Requests, or messages, so far."""
+
+
+Served = TypeVar("Served", bound=Target)
+
+
 @dataclass
-class Bench:
+class Bench(Generic[Served]):
     """Where things are measured."""
 
-    nginx: Nginx
+    target: Served
     core: int
     """The clients' one."""
     window_s: float
@@ -61,20 +76,18 @@ class Look:
 class Running:
     """A client that is under way."""
 
-    bench: Bench
+    bench: Bench[Any]
     process: subprocess.Popen[bytes]
     tree: proc.Tree
     server: proc.Tree
     output: Path
-    before: int
-    """The server's count when it was started."""
     first: float = 0.0
     """When its first request was seen, by the monotonic clock."""
 
-    def await_first_request(self) -> None:
-        """Wait until the server has counted one."""
+    def await_first_request(self, before: int) -> None:
+        """Wait until the server has seen something, beyond what it had ``begun`` before."""
         deadline = time.monotonic() + FIRST_REQUEST_S
-        while self.bench.nginx.count() == self.before:
+        while self.bench.target.begun() == before:
             if self.process.poll() is not None:
                 raise RuntimeError(f"it ended without a request: {last_line(self.output)}")
             if time.monotonic() > deadline:
@@ -84,7 +97,7 @@ class Running:
 
     def look(self) -> Look:
         """Count now."""
-        requests, at = self.bench.nginx.count(), time.monotonic()
+        requests, at = self.bench.target.count(), time.monotonic()
         return Look(at, requests, self.tree.look(), self.server.look(), proc.busy_ticks())
 
     def watch(self, client: str, round_: int, seconds: float) -> Sample:
@@ -124,20 +137,20 @@ def window(before: Look, after: Look, roles: Mapping[int, str]) -> Sample:
 
 
 @contextmanager
-def started(bench: Bench, command: list[str], env: Mapping[str, str]) -> Iterator[Running]:
+def started(bench: Bench[Any], command: list[str], env: Mapping[str, str]) -> Iterator[Running]:
     """Start a client, and give it once it has made a request."""
     output = bench.scratch / "output"
-    before = bench.nginx.count()
+    before = bench.target.begun()
     with running(command, bench.core, output, env, bench.scratch) as process:
-        server = proc.Tree(bench.nginx.process.pid)
-        run = Running(bench, process, proc.Tree(process.pid), server, output, before)
-        run.await_first_request()
+        server = proc.Tree(bench.target.process.pid)
+        run = Running(bench, process, proc.Tree(process.pid), server, output)
+        run.await_first_request(before)
         yield run
 
 
-def measure(bench: Bench, scenario: Scenario, client: str, round_: int, window_s: float) -> Sample:
+def measure(bench: Bench[Nginx], scenario: Scenario, client: str, round_: int, window_s: float) -> Sample:
     """One client, saturated."""
-    base = bench.nginx.url(tls=scenario.tls)
+    base = bench.target.url(tls=scenario.tls)
     seconds = int(WARM_S + window_s + SPARE_S)
     if client.startswith(LOADS):
         settings = {"USERS": scenario.connections, "SECONDS": seconds, "BODY": scenario.body, "TARGET": base}
@@ -158,9 +171,27 @@ def measure(bench: Bench, scenario: Scenario, client: str, round_: int, window_s
 
 
 def run_loads(
-    bench: Bench, plan: str, settings: Mapping[str, object], path: str, during: Callable[[Running], Sample]
+    bench: Bench[Nginx], plan: str, settings: Mapping[str, object], path: str, during: Callable[[Running], Sample]
 ) -> tuple[Sample, dict[str, Any]]:
     """A whole ``loads run --quiet``, watched; its sample has what its summary says, which comes with it."""
+    before = bench.target.count()
+    sample, summary = run_plan(bench, plan, settings, path, during)
+    requests = summary["requests"]
+    counts = {"server": bench.target.count() - before, "sent": requests["sent"]}
+    if not sample.failed:
+        counts["answered"] = requests["answered"]
+    return replace(sample, counts=counts), summary
+
+
+def run_plan(
+    bench: Bench[Any],
+    plan: str,
+    settings: Mapping[str, object],
+    path: str,
+    during: Callable[[Running], Sample],
+    limited: Callable[[list[str]], list[str]] = lambda command: command,
+) -> tuple[Sample, dict[str, Any]]:
+    """The same, whatever its target counts; ``limited`` adds to the command what bounds it."""
     with TemporaryDirectory(prefix="loads-", dir=bench.scratch) as folder:
         out = Path(folder) / "results"
         sets = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
@@ -169,22 +200,17 @@ def run_loads(
         env = {**ours, "LOADS_HOME": str(Path(folder) / "home")}
         if path != UNNAMED:
             env["LOADS_ENGINE_PATH"] = path
-        with started(bench, command, env) as run:
+        with started(bench, limited(command), env) as run:
             sample = during(run)
             try:
                 code = run.process.wait(END_S)
             except subprocess.TimeoutExpired:
                 raise RuntimeError(f"{title(LOADS + path)} did not end: {last_line(run.output)}") from None
-            counted = bench.nginx.count() - run.before
         if code not in (0, 1):
             raise RuntimeError(f"exit code {code}: {last_line(run.output)}")
         summary = json.loads((out / "summary.json").read_text())
     requests = summary["requests"]
-    failed = requests["failed"] + requests["interrupted"]
-    counts = {"server": counted, "sent": requests["sent"]}
-    if not failed:
-        counts["answered"] = requests["answered"]
-    return replace(sample, counts=counts, failed=failed, path=path_of(summary)), summary
+    return replace(sample, failed=requests["failed"] + requests["interrupted"], path=path_of(summary)), summary
 
 
 def path_of(summary: Any) -> str:
@@ -201,10 +227,10 @@ def _paths_in(value: Any) -> set[str]:
     return set().union(*(_paths_in(each) for each in value)) if isinstance(value, list) else set()
 
 
-def lateness(bench: Bench, scenario: Scenario, client: str, round_: int) -> Sample:
+def lateness(bench: Bench[Nginx], scenario: Scenario, client: str, round_: int) -> Sample:
     """How late Loads begins what is due, at each of two rates."""
     low, high = LATENESS_RATES
-    base = bench.nginx.url(tls=scenario.tls)
+    base = bench.target.url(tls=scenario.tls)
     settings = {"LOW": low, "HIGH": high, "SECONDS": LATENESS_S, "BODY": scenario.body, "TARGET": base}
 
     def during(run: Running) -> Sample:
@@ -233,10 +259,10 @@ def stage_figures(summary: Mapping[str, Any], stage: int, seconds: int) -> dict[
     return found
 
 
-def rates(bench: Bench, scenario: Scenario, client: str, round_: int, saturation: float) -> Sample:
+def rates(bench: Bench[Nginx], scenario: Scenario, client: str, round_: int, saturation: float) -> Sample:
     """How near Loads comes to what is planned, at shares of the rate at which it is saturated."""
     planned = {f"RATE_{number}": int(saturation * share / 100) for number, share in enumerate(SHARES, 1)}
-    settings = {**planned, "SECONDS": RATES_S, "BODY": scenario.body, "TARGET": bench.nginx.url(tls=scenario.tls)}
+    settings = {**planned, "SECONDS": RATES_S, "BODY": scenario.body, "TARGET": bench.target.url(tls=scenario.tls)}
 
     def during(run: Running) -> Sample:
         wait_until(run.first + 1)
@@ -249,22 +275,38 @@ def rates(bench: Bench, scenario: Scenario, client: str, round_: int, saturation
     return replace(sample, figures=figures)
 
 
-def idle(bench: Bench, scenario: Scenario, client: str, round_: int) -> Sample:
-    """What an idle user of Loads takes: the engine's memory with few of them and with many."""
-    base = bench.nginx.url(tls=scenario.tls)
-    settings = {"FEW": FEW, "MANY": MANY, "SECONDS": IDLE_S, "BODY": scenario.body, "TARGET": base}
-    engine: list[int] = []
+def idle(bench: Bench[Nginx], scenario: Scenario, client: str, round_: int) -> Sample:
+    """What an idle user of Loads takes: the engine's memory in a run with few of them and in one with many.
+
+    Two runs, since an engine makes all of a plan's users before the first of them is active.
+    """
+    found = {users: _idle(bench, scenario, client, round_, users) for users in (FEW, MANY)}
+    sizes = {users: sample.figures["engine_bytes"] for users, sample in found.items()}
+    return replace(found[MANY], figures=memory_figures(sizes, "user_bytes"))
+
+
+def memory_figures(engine_bytes: Mapping[int, float], name: str) -> dict[str, float]:
+    """The engine's memory with few and with many, and as ``name`` what each takes; from bytes by how many there are."""
+    few, many = sorted(engine_bytes)
+    each = (engine_bytes[many] - engine_bytes[few]) / (many - few)
+    return {"few_bytes": engine_bytes[few], "many_bytes": engine_bytes[many], name: each}
+
+
+def _idle(bench: Bench[Nginx], scenario: Scenario, client: str, round_: int, users: int) -> Sample:
+    settings = {
+        "USERS": users,
+        "SECONDS": IDLE_S,
+        "BODY": scenario.body,
+        "TARGET": bench.target.url(tls=scenario.tls),
+    }
+    before = bench.target.count()
 
     def during(run: Running) -> Sample:
-        wait_until(run.first + IDLE_S - 1)
-        engine.append(run.engine_memory())
-        wait_until(run.first + 2 * IDLE_S - 2)
-        engine.append(run.engine_memory())
-        if (made := bench.nginx.count() - run.before) != MANY:
-            raise RuntimeError(f"{made} of {MANY} users had made their request by then")
-        return run.watch(client, round_, 0.5)
+        wait_until(run.first + IDLE_S - 2)
+        if (made := bench.target.count() - before) != users:
+            raise RuntimeError(f"{made} of {users} users had made their request by then")
+        sample = run.watch(client, round_, 0.5)
+        return replace(sample, figures={"engine_bytes": run.engine_memory()})
 
     sample, _ = run_loads(bench, "idle", settings, client.removeprefix(LOADS), during)
-    few, many = engine
-    per_user = (many - few) / (MANY - FEW)
-    return replace(sample, figures={"few_bytes": few, "many_bytes": many, "user_bytes": per_user})
+    return sample

@@ -79,6 +79,10 @@ class Nginx:
         self._asked += 1
         return parse_count(text.decode()) - self._asked
 
+    def begun(self) -> int:
+        """What rises with a client's first request: the same."""
+        return self.count()
+
     def _get(self, path: str) -> bytes:
         try:
             self._connection.request("GET", path)

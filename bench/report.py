@@ -7,9 +7,33 @@ from pathlib import Path
 from string import Template
 
 from . import tables
-from .bars import Judged, judge
-from .samples import LOADS, Data, Part, cpu, ratios
-from .scenarios import IDLE, LATENESS, PATHS, RATES, SATURATED, SCENARIOS, UNNAMED, WARM_S, about_s, clients_of
+from .bars import Judged, best_way, judge
+from .clients import BARE, IN_TURN, title
+from .echo import DESCRIPTORS
+from .samples import LOADS, Data, Part, cpu, per_cpu, ratios
+from .scenarios import (
+    BY_NAME,
+    ECHO,
+    HELD,
+    HELD_FEW,
+    HELD_FLAT_S,
+    HELD_RAMP_S,
+    IDLE,
+    LATENESS,
+    PATHS,
+    RATES,
+    SATURATED,
+    SCENARIOS,
+    STEADY,
+    STEADY_FLAT_S,
+    STEADY_RAMP_S,
+    TEXT,
+    UNNAMED,
+    WARM_S,
+    WEBSOCKETS,
+    about_s,
+    clients_of,
+)
 
 TEMPLATE = Path(__file__).resolve().parent / "performance.md.in"
 NOT_MEASURED = "Not measured yet."
@@ -36,6 +60,19 @@ def document(template: str, data: Data) -> str:
         lateness=_kind(data, LATENESS),
         rates=_kind(data, RATES),
         memory=_kind(data, IDLE),
+        connections=str(BY_NAME["ws-echo"].connections),
+        size=str(len(TEXT)),
+        descriptors=f"{DESCRIPTORS:,}",
+        echoes="\n\n".join(text for text in (_kind(data, ECHO), better_sentence(data)) if text),
+        held_few=str(HELD_FEW),
+        held_many=f"{BY_NAME['ws-held'].connections:,}",
+        held_ramp=str(HELD_RAMP_S),
+        held_flat=str(HELD_FLAT_S),
+        held_sockets=_kind(data, HELD),
+        steady_many=f"{BY_NAME['ws-rate'].connections:,}",
+        steady_ramp=str(STEADY_RAMP_S),
+        steady_flat=str(STEADY_FLAT_S),
+        steady=_kind(data, STEADY),
         machine=tables.machine_table(newest).markdown() if newest else NOT_MEASURED,
         parts="\n\n".join([tables.parts_table(data).markdown(), *cautions(parts)]),
     )
@@ -49,8 +86,9 @@ def _kind(data: Data, kind: str) -> str:
 
 
 def measured_paths(data: Data) -> list[str]:
-    """Those of the engine that any part has, the cheapest first."""
-    seen = {path for part in data.values() for path in part.paths() if part.of(LOADS + path)}
+    """Those of the engine that any part of HTTP has, the cheapest first."""
+    http = [part for part in data.values() if BY_NAME[part.scenario].kind not in WEBSOCKETS]
+    seen = {path for part in http for path in part.paths() if part.of(LOADS + path)}
     return [path for path in (*PATHS, UNNAMED) if path in seen]
 
 
@@ -80,7 +118,8 @@ def held_sentence(judged: Sequence[Judged]) -> str:
     held = sum(each.held is True for each in judged)
     missed = sum(each.held is False for each in judged)
     rest = sum(each.held is None for each in judged)
-    return f"{held} held, {missed} missed, {rest} not measured. The median is what is compared."
+    compared = "The median is what is compared, and of counts the largest difference."
+    return f"{held} held, {missed} missed, {rest} not measured. {compared}"
 
 
 def ceiling_sentence(data: Data) -> str:
@@ -93,6 +132,24 @@ def ceiling_sentence(data: Data) -> str:
         "Locust by more than that only where it is cheaper than wrk, and one that just keeps its bar against wrk is "
         "better by that much less. The bars against Locust were set where wrk was 22.8 times better."
     )
+
+
+def better_sentence(data: Data) -> str:
+    """Which way of websocket-client is the better one, and how far above it is what no client can pass."""
+    part = data.get("ws-echo")
+    way = best_way(part)
+    if way is None:
+        return ""
+    found = f"The better way of websocket-client here: {title(way).removeprefix('websocket-client, ')}."
+    in_turn, bare = (ratios(part, other, way, per_cpu) for other in (IN_TURN, BARE))
+    if in_turn:
+        found += f" All in turn makes {tables.shown(in_turn)} times as many round trips for a CPU-second as that."
+    if bare:
+        found += (
+            f" Bare sockets, which know nothing of WebSockets, make {tables.shown(bare)} times as many: a client that "
+            "sends and receives each message by itself can't be better than it by much more than that."
+        )
+    return found
 
 
 def windows(parts: Iterable[Part]) -> str:

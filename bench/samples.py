@@ -45,9 +45,14 @@ class Sample:
     path: str = ""
     """Of Loads' engine, as its own summary says; empty where that says nothing."""
     counts: Mapping[str, int] = field(default_factory=dict)
-    """Requests of a whole run: by the ``server``; by the summary ``sent``, and ``answered`` where none failed."""
+    """Requests of a whole run: by the ``server``; by the summary ``sent``, and ``answered`` where none failed.
+
+    With WebSockets they are messages: by the ``server``; by the summary ``out``, and ``in`` where none failed.
+    """
+    sessions: Mapping[str, int] = field(default_factory=dict)
+    """WebSockets of a whole run: by the ``server``, and by the summary ``opened`` and ``closed``."""
     failed: int = 0
-    """Requests of a whole run of Loads that failed or were interrupted."""
+    """Requests of a whole run of Loads that failed or were interrupted, and sessions that failed."""
     figures: Mapping[str, float] = field(default_factory=dict)
     """What this scenario alone measures."""
 
@@ -64,7 +69,13 @@ class Sample:
     @property
     def exact(self) -> bool | None:
         """Whether the summary's counts are the server's; None where there are none."""
-        return len(set(self.counts.values())) == 1 if self.counts else None
+        return self.off == 0 if self.counts else None
+
+    @property
+    def off(self) -> int:
+        """By how much the summary's counts and the server's differ, at most."""
+        found = [[*each.values()] for each in (self.counts, self.sessions) if each]
+        return max((max(values) - min(values) for values in found), default=0)
 
 
 @dataclass(frozen=True)
@@ -131,6 +142,11 @@ def ratios(part: Part | None, client: str, other: str, of: Figure) -> Spread | N
 def cpu(sample: Sample) -> float | None:
     """For ``figure`` and ``ratios``: CPU-seconds for 100,000 requests."""
     return sample.cpu_per_100k
+
+
+def per_cpu(sample: Sample) -> float | None:
+    """For the same: requests for a CPU-second."""
+    return sample.requests / sample.cpu_s if sample.cpu_s else None
 
 
 def named(name: str) -> Figure:

@@ -8,8 +8,21 @@ from dataclasses import dataclass
 from .bars import Judged, besides_engine
 from .clients import title
 from .roles import ENGINE
-from .samples import LOADS, Data, Figure, Part, Sample, Spread, cpu, figure, named, ratios
-from .scenarios import BY_NAME, IDLE, LATENESS, LATENESS_RATES, RATES, SATURATED, SCENARIOS, SHARES
+from .samples import LOADS, Data, Figure, Part, Sample, Spread, cpu, figure, named, per_cpu, ratios
+from .scenarios import (
+    BY_NAME,
+    ECHO,
+    HELD,
+    IDLE,
+    LATENESS,
+    LATENESS_RATES,
+    RATES,
+    SATURATED,
+    SCENARIOS,
+    SESSIONS_PATH,
+    SHARES,
+    STEADY,
+)
 
 NOTHING = "-"
 
@@ -72,13 +85,17 @@ def saturated_table(part: Part) -> Table:
                 shown(figure(part, client, cpu)),
                 shown(ratios(part, client, "wrk", cpu)),
                 shown(ratios(part, "locust", client, cpu)),
-                shown(figure(part, client, lambda sample: sample.rate)),
+                shown(figure(part, client, _rate)),
                 shown(figure(part, client, lambda sample: sample.pss), 2**-20),
                 shown(figure(part, client, lambda sample: sample.rss), 2**-20),
                 shown(figure(part, client, _server_busy)),
             )
         )
     return Table(BY_NAME[part.scenario].title, columns, tuple(rows))
+
+
+def _rate(sample: Sample) -> float | None:
+    return sample.rate
 
 
 def _server_busy(sample: Sample) -> float | None:
@@ -141,6 +158,69 @@ def memory_table(part: Part) -> Table:
     return Table(BY_NAME[part.scenario].title, columns, tuple(rows))
 
 
+def echo_table(part: Part) -> Table:
+    """Round trips for a CPU-second of every client, and how many times as many Loads makes."""
+    rate = "round trips for a CPU-second"
+    columns = ("client", rate, "Loads against it", "round trips/s", "PSS, MiB", "server busy, %")
+    rows: list[tuple[str, ...]] = []
+    for client in part.clients():
+        if not part.of(client):
+            rows.append((title(client), _failures(part, client), *[NOTHING] * (len(columns) - 2)))
+            continue
+        rows.append(
+            (
+                title(client),
+                shown(figure(part, client, per_cpu)),
+                shown(ratios(part, LOADS + SESSIONS_PATH, client, per_cpu)),
+                shown(figure(part, client, _rate)),
+                shown(figure(part, client, lambda sample: sample.pss), 2**-20),
+                shown(figure(part, client, _server_busy)),
+            )
+        )
+    return Table(BY_NAME[part.scenario].title, columns, tuple(rows))
+
+
+HELD_FIGURES = (
+    ("KB a connection", "connection_bytes", 1e-3),
+    ("engine with few, MiB", "few_bytes", 2**-20),
+    ("engine with many, MiB", "many_bytes", 2**-20),
+    ("engine's CPU with few, % of a core", "few_percent", 1.0),
+    ("with many", "many_percent", 1.0),
+    ("p99 of connecting, ms", "connect_p99_ms", 1.0),
+)
+STEADY_FIGURES = (
+    ("response p50, ms", "p50_ms", 1.0),
+    ("response p99, ms", "p99_ms", 1.0),
+    ("service p50, ms", "service_p50_ms", 1.0),
+    ("service p99, ms", "service_p99_ms", 1.0),
+    ("engine's CPU, % of a core", "engine_percent", 1.0),
+)
+"""Columns: title, the sample's own figure, what it is multiplied with."""
+
+
+def held_table(part: Part) -> Table:
+    """What held connections take."""
+    return _own_figures(part, HELD_FIGURES)
+
+
+def steady_table(part: Part) -> Table:
+    """How long echoes at a rate took, in the flat stage."""
+    return _own_figures(part, STEADY_FIGURES, ("echoes/s", _rate), ("server busy, %", _server_busy))
+
+
+def _own_figures(part: Part, columns: Sequence[tuple[str, str, float]], *others: tuple[str, Figure]) -> Table:
+    rows = [
+        (
+            _or_failed(part, path),
+            *(shown(figure(part, LOADS + path, named(name)), factor) for _, name, factor in columns),
+            *(shown(figure(part, LOADS + path, of)) for _, of in others),
+        )
+        for path in part.paths()
+    ]
+    titles = ("path", *(text for text, _, _ in columns), *(text for text, _ in others))
+    return Table(BY_NAME[part.scenario].title, titles, tuple(rows))
+
+
 def _or_failed(part: Part, path: str) -> str:
     return path if part.of(LOADS + path) else f"{path}: {_failures(part, LOADS + path)}"
 
@@ -171,7 +251,15 @@ def machine_table(part: Part) -> Table:
     return Table("Machine and versions", ("", ""), tuple(rows))
 
 
-_TABLES = {LATENESS: lateness_table, RATES: rates_table, IDLE: memory_table, SATURATED: saturated_table}
+_TABLES = {
+    LATENESS: lateness_table,
+    RATES: rates_table,
+    IDLE: memory_table,
+    SATURATED: saturated_table,
+    ECHO: echo_table,
+    HELD: held_table,
+    STEADY: steady_table,
+}
 
 
 def part_table(part: Part) -> Table:

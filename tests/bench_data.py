@@ -43,19 +43,31 @@ def loads(path: str, *cpu_s: float, **fields: Any) -> list[Any]:
     return rounds(f"loads/{path}", *cpu_s, **{"counts": counts, "roles": roles, "path": path, **fields})
 
 
+def sessions(path: str, *cpu_s: float, **fields: Any) -> list[Any]:
+    """The same of its WebSocket sessions."""
+    counts = {"server": 9, "out": 9, "in": 9}
+    return loads(path, *cpu_s, **{"counts": counts, "sessions": {"server": 5, "opened": 5, "closed": 5}, **fields})
+
+
 def everything() -> dict[str, Any]:
     """Data with every kind of part."""
     late = {"2000_p50_ms": 0.2, "2000_p99_ms": 2.5, "10000_p50_ms": 0.4, "2000_off_percent": 0.1}
     off = {"saturation": 28_000.0, "20_off_percent": 0.1, "80_off_percent": 0.4}
     idle = {"user_bytes": 18_000.0, "few_bytes": 2.0**24, "many_bytes": 2.0**26}
+    held = {"connection_bytes": 4_000.0, "few_bytes": 2.0**24, "many_bytes": 2.0**26, "many_percent": 1.2}
+    took = {"p50_ms": 0.2, "p99_ms": 8.5, "service_p99_ms": 7.5, "engine_percent": 45.0}
     wrk, locust = rounds("wrk", 1.0, 2.0, 4.0), rounds("locust", 20.0, 50.0, 80.0)
     plain = part("http-1k", *wrk, *loads("callbacks", 2.0, 3.0, 9.0), *locust)
     many = part("http-1k-1000", *rounds("wrk", 2.0, 2.0), *loads("callbacks", 5.0, 6.0))
+    threads, bare = rounds("websocket-client-threads", 6.0, 5.0), rounds("bare-sockets", 1.0, 1.0)
     parts = [
         plain,
         many,
         part("lateness", *loads("callbacks", 1.0, figures=late)),
         part("rates", *loads("callbacks", 1.0, figures=off)),
         part("memory", *loads("callbacks", 1.0, figures=idle)),
+        part("ws-echo", *sessions("callbacks", 2.0, 2.5), *threads, *rounds("websocket-client-one", 8.0, 8.0), *bare),
+        part("ws-held", *sessions("callbacks", 1.0, figures=held)),
+        part("ws-rate", *sessions("callbacks", 1.0, figures=took)),
     ]
     return {each.scenario: each for each in parts}

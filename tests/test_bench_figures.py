@@ -13,6 +13,8 @@ samples, bars, scenarios, measuring, nginx, compare, machine = map(
     bench_data.module, ("samples", "bars", "scenarios", "measuring", "nginx", "compare", "machine")
 )
 
+WEBSOCKETS = {each.name for each in scenarios.SCENARIOS if each.kind in scenarios.WEBSOCKETS}
+
 
 def test_ratios_are_made_round_by_round() -> None:
     found = samples.ratios(everything()["http-1k"], "loads/callbacks", "wrk", samples.cpu)
@@ -81,13 +83,15 @@ def test_growth_is_against_wrks_own() -> None:
 def test_one_count_that_differs_shows_in_any_part() -> None:
     data = everything()
     data["memory"] = part("memory", *loads("callbacks", 1.0, counts={"server": 9, "sent": 8, "answered": 8}))
-    assert next(each for each in bars.judge(data) if "counts" in each.bar.name).found.high == 1
+    found = next(each for each in bars.judge(data) if "counts" in each.bar.name)
+    assert (found.found.low, found.found.high, found.held) == (0, 1, False)
     assert data["memory"].samples[0].exact is False
 
 
 def test_every_path_has_the_milestones_bars() -> None:
     for path in scenarios.PATHS:
-        assert len([bar for bar in bars.BARS if bar.path == path]) == 5
+        plain = [bar for bar in bars.BARS if bar.path == path and not set(bar.scenarios) & WEBSOCKETS]
+        assert len(plain) == 5
     assert all(set(bar.scenarios) <= set(scenarios.BY_NAME) for bar in bars.BARS)
 
 
@@ -151,12 +155,12 @@ def test_kept_data_is_plain_json() -> None:
     assert json.loads(json.dumps(samples.to_json(everything())))["version"] == 1
 
 
-def test_all_of_it_takes_less_than_25_minutes() -> None:
+def test_all_of_it_takes_less_than_half_an_hour() -> None:
     total = sum(
         scenarios.about_s(each, scenarios.clients_of(each, scenarios.PATHS), each.rounds, 6.0)
         for each in scenarios.SCENARIOS
     )
-    assert total < 25 * 60
+    assert total < 30 * 60
 
 
 def test_requests_that_failed_are_not_asked_to_be_answered() -> None:

@@ -114,8 +114,8 @@ def _is_zombie(pid: int) -> bool:
 
 
 def test_a_command_that_is_not_there_is_told(tmp_path: Path) -> None:
-    target = SimpleNamespace(count=lambda: 0, process=SimpleNamespace(pid=os.getpid()))
-    bench = SimpleNamespace(nginx=target, core=min(os.sched_getaffinity(0)), scratch=tmp_path)
+    target = SimpleNamespace(begun=lambda: 0, process=SimpleNamespace(pid=os.getpid()))
+    bench = SimpleNamespace(target=target, core=min(os.sched_getaffinity(0)), scratch=tmp_path)
     with (
         pytest.raises(RuntimeError, match=r"ended without a request: .*no-such-program"),
         measuring.started(bench, ["no-such-program"], {"PATH": os.environ["PATH"]}),
