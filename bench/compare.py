@@ -150,7 +150,7 @@ def _measure(options: argparse.Namespace, data: dict[str, Part], console: Consol
             )
             save(options.data, data)
             # With each part: an interrupted run leaves a page that fits what is kept.
-            _write_page(options.document, data)
+            _write_page(options.document, load(options.data))  # As whoever makes it again from the file has it.
 
 
 def _targets(stack: ExitStack, options: argparse.Namespace, server: int, core: int, console: Console) -> Benches:

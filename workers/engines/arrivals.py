@@ -22,6 +22,8 @@ from .seat import Seat
 from .variables import ANYBODY, Visit
 from .world import World
 
+TOGETHER_NS = 100_000
+"""Arrivals that fall due within so long are begun together: the way through the loop costs more than an arrival."""
 SLICE_NS = 5_000_000
 """So long arrivals are decided about at a stretch: where more fall due than can be begun, answers are still read, and
 the agent is still heard."""
@@ -77,7 +79,7 @@ class Arrivals:
             due = self.end_at if self.next >= planned else self._zero + self._shard.due(self.next)
             now = boottime_ns()
             if due > now:
-                self._alarm = self._world.pacer.at(due, self.tick)
+                self._alarm = self._world.pacer.at(max(due, now + TOGETHER_NS), self.tick)
                 return
             if self.next >= planned:
                 self._world.load_over()
