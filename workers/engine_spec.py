@@ -58,6 +58,7 @@ def prepare(offer: LoadStep, worker: str, files: FileStore, environ: Mapping[str
         "seed": offer.seed,
     }
 
+
 MOST_LOOPS = 10
 """So many passes of a ``loop`` are permitted from the first, before anything was measured."""
 
