@@ -65,6 +65,8 @@ class ClosedUsers:
         self._late: dict[int, int] = {}
         """Users that were active before this engine began, and when each begins here."""
         self._late_until = 0
+        self._absent: list[Span] = []
+        """When the profile had one of them that was not there yet, each by itself."""
 
     @property
     def end_at(self) -> int:
@@ -86,15 +88,24 @@ class ClosedUsers:
         for number in self._shard.users():
             span = self._span(number, begun)
             if span is not None and span[0] < begun:
-                self._late[number] = min(begun + len(self._late) * between, span[1])
+                self._late[number] = entry = min(begun + len(self._late) * between, span[1])
+                self._absent.append((begun, entry))
         self._late_until = max(self._late.values(), default=0)
+
+    def _put_off(self, now: int) -> None:
+        """Of those that are not opened again yet, the changed profile has others, or has them at other times."""
+        if now >= self._late_until:
+            return
+        self._absent = [(since, min(upto, now)) for since, upto in self._absent if since < now]
+        for number, entry in self._late.items():
+            spans = self._spans_of(number) if now < entry else ()
+            self._absent += [(max(start, now), min(end, entry)) for start, end in spans if start < entry and now < end]
 
     def _late_ns(self, start: int, end: int) -> int:
         """User-time that was not held between two times, since users were not opened again yet."""
-        begun = self._held_from
         if start >= self._late_until:
             return 0
-        return sum(max(0, min(end, entry) - max(start, begun)) for entry in self._late.values())
+        return sum(max(0, min(end, upto) - max(start, since)) for since, upto in self._absent)
 
     def _add_users(self) -> None:
         for number in self._shard.users():
@@ -108,14 +119,17 @@ class ClosedUsers:
 
     def _span(self, number: int, now: int) -> Span | None:
         """When a user is, or will next be, active."""
+        for span in self._spans_of(number):
+            if now < span[1]:
+                return span
+        return None
+
+    def _spans_of(self, number: int) -> tuple[Span, ...]:
         spans = self._spans.get(number)
         if spans is None:
             zero = self._zero
             spans = self._spans[number] = tuple((zero + start, zero + end) for start, end in self._load.active(number))
-        for span in spans:
-            if now < span[1]:
-                return span
-        return None
+        return spans
 
     def _look(self, user: User, now: int) -> None:
         """What a user that is not within a turn does next."""
@@ -230,6 +244,7 @@ class ClosedUsers:
         self._shard = self._load.shard(self._world.order.shard, self._world.order.shards)
         self._amend(before)
         self._spans.clear()
+        self._put_off(now)
         if self._stopped:
             return
         self._begun_from = max(self._begun_from, now)
