@@ -129,7 +129,7 @@ class Opening:
         self._asking = True
         x.sent = now
         seats.recorder.sent(x)
-        wire.attach(self._on_readable, _nothing, seats.permit)
+        wire.attach(self._on_readable, _nothing, seats.gate)
         try:
             wire.put(x.wire)
         except RequestError as error:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -29,6 +30,7 @@ from loads_queue.model.websocket import (
 
 from . import bodies
 from .checks import compiled_jmespath, holds
+from .errors import Refused
 from .program import Again, Choose, End, Jump, RepeatFrom, Wait
 from .variables import ANYBODY, Visit
 from .ws_codec import BINARY, TEXT
@@ -55,8 +57,25 @@ class Send:
         self._fixed, self._make = _payload(spec, files)
 
     def payload(self, visit: Visit) -> bytes:
-        """The message; raises Refused where a name in it has no value."""
-        return self._fixed if self._fixed is not None else self._make(visit)
+        """The message; raises Refused where a name in it has no value, or none that a message can have."""
+        if self._fixed is not None:
+            return self._fixed
+        with sayable():
+            made = self._make(visit)
+            if self.kind == TEXT and not made.isascii():
+                made.decode()
+        return made
+
+
+@contextmanager
+def sayable() -> Iterator[None]:
+    """Raise Refused for values, say of a target's JSON, that can be written neither as UTF-8 nor as JSON."""
+    try:
+        yield
+    except UnicodeError:
+        raise Refused("refused: a value that is not text") from None
+    except RecursionError:
+        raise Refused("refused: a value that is nested too deeply") from None
 
 
 @lru_cache(maxsize=1024)
@@ -176,11 +195,16 @@ class PingPong:
 class Shut:
     """Close the connection, with a code and a reason."""
 
-    __slots__ = ("code", "reason")
+    __slots__ = ("_reason", "code")
 
     def __init__(self, code: int, reason: str) -> None:
         self.code = code
-        self.reason = Template.parse(reason)
+        self._reason = Template.parse(reason)
+
+    def text(self, visit: Visit) -> str:
+        """The reason; raises Refused where a name in it has no value, or none that can be written."""
+        with sayable():
+            return self._reason.text(visit.resolve)
 
 
 class LoopFrom:

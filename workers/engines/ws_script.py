@@ -133,7 +133,9 @@ class Conversation:
             self._unsaid(talk, op, x, str(refused), now)
             return True
         frame = talk.codec.message(op.kind, payload)
+        now = boottime_ns()  # A large message takes its time to be made.
         if x is not None:
+            x.sent = now
             self._recorder.sent(x)
         if not talk.send(frame, x):
             return False
@@ -242,7 +244,7 @@ class Conversation:
                 talk.at = self._end
                 talk.give_up(x.error, now)
                 talk.go_on()
-        if talk.state == TALKING and talk.draining is not None and not replies.outstanding:
+        if talk.draining is not None and talk.waiting is talk.draining and not replies.outstanding:
             talk.go_on()
         return replies.due() if talk.replies is replies else 0
 
@@ -419,7 +421,7 @@ class Conversation:
     def _shut(self, talk: Talk, op: Shut) -> bool:
         assert talk.visit is not None, "a script runs for somebody"
         try:
-            reason = op.reason.text(talk.visit.resolve)
+            reason = op.text(talk.visit)
         except Refused:
             talk.ok, reason = False, ""
         talk.shut(op.code, reason)

@@ -103,7 +103,7 @@ class Talks:
                     alarm.cancel()
                     self._hang_up(wire)
 
-        wire.hold(look)
+        wire.attach(look, _nothing, self.gate)
 
     def _hang_up(self, wire: Wire) -> None:
         self._lingering.discard(wire)
@@ -113,3 +113,7 @@ class Talks:
         """Close what lingers."""
         for wire in list(self._lingering):
             self._hang_up(wire)
+
+
+def _nothing() -> None:
+    """What still leaves is nobody's either."""

@@ -157,7 +157,7 @@ class Talk:
         self.seats.recorder.settle(x)
         self.seats.sockets.opened(x.ended)
         self.state = TALKING
-        wire.attach(self._on_readable, self._on_room, self.seats.permit)
+        wire.attach(self._on_readable, self._on_room, self.seats.gate)
         if rest:
             self._take(rest, x.ended)
         if self.state == TALKING and self.waiting is None:

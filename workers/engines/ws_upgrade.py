@@ -13,6 +13,7 @@ from .prepared import USER_AGENT, auth_template, authorization
 from .urls import Origin
 from .variables import ANYBODY, Visit
 from .ws_handshake import new_key, request
+from .ws_program import sayable
 
 _SCHEME = re.compile(r"(?i:ws(s?)):(?=//)")
 
@@ -36,10 +37,11 @@ class Upgrade:
 
     def build(self, visit: Visit) -> tuple[Origin, bytes, str]:
         """Where to connect, the handshake's bytes, and its key; raises Refused."""
-        url = self._fixed or self._target(visit)
-        headers = [(name, value.text(visit.resolve)) for name, value in self._headers]
-        if self._auth:
-            headers.append(("Authorization", authorization([part.text(visit.resolve) for part in self._auth])))
+        with sayable():
+            url = self._fixed or self._target(visit)
+            headers = [(name, value.text(visit.resolve)) for name, value in self._headers]
+            if self._auth:
+                headers.append(("Authorization", authorization([part.text(visit.resolve) for part in self._auth])))
         origin, key = url.origin, new_key()
         wire = request(origin.authority, url.target, key, headers, self._subprotocols, self._deflate)
         return origin, wire, key

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from .connection import WRITE
 from .errors import RequestError, from_os_error
 from .line import BLOCKED, HELD, Line
-from .permit import Permit
+from .urls import Origin
+
+if TYPE_CHECKING:
+    from .net import Gate
 
 
 class Wire(Line):
     """A line of a WebSocket; ``attach`` says who hears of what happens to it."""
 
-    __slots__ = ("_on_room", "_permit")
+    __slots__ = ("_asked", "_gate", "_on_room")
 
-    def attach(self, on_readable: Callable[[], object], on_room: Callable[[], object], permit: Permit) -> None:
+    def __init__(self, hub: Any, sock: socket.socket, origin: Origin) -> None:
+        super().__init__(hub, sock, origin)
+        self._asked = 0
+
+    def attach(self, on_readable: Callable[[], object], on_room: Callable[[], object], gate: Gate) -> None:
         """Have somebody called whenever there is something to read, and once what waited for room has left."""
         self._on_room = on_room
-        self._permit = permit
+        self._gate = gate
         self.hold(on_readable)
 
     @property
@@ -30,10 +39,10 @@ class Wire(Line):
         """Send all of it, what there is no room for a little later; raises RequestError where none of it can be sent.
 
         Only where it is ``idle``. The permit was looked at by the caller; a process that was stopped since then, over
-        the permit's end, sends nothing any more.
+        the permit's end, sends nothing any more. What found no room for its first byte waits for a permit too.
         """
         if self._tls is not None:
-            if self.write(data, self._permit, self._on_writable) == HELD:
+            if self.write(data, self._gate.permit, self._on_writable) == HELD:
                 raise RequestError("refused: the permit is over")
             return
         try:
@@ -54,14 +63,27 @@ class Wire(Line):
         self._writer.start(on_writable)
 
     def _on_writable(self) -> None:
-        try:
-            state = self.flush(self._permit)
-        except RequestError:
-            state = HELD
-        if state == BLOCKED:
-            return
         self.unblock()
-        if state == HELD or not self.alive:
+        try:
+            state = self.flush(self._gate.permit)
+        except RequestError:
             return  # Broken: whoever reads is told of it.
-        self._left = b""
-        self._on_room()
+        if state == BLOCKED:
+            self.block(self._on_writable)
+        elif state == HELD:
+            self.alive = True  # Over TLS too: it is not dropped, so that nothing comes before it.
+            self._asked = self._gate.await_permit(self._on_permit)
+        elif self.alive:
+            self._left = b""
+            self._on_room()
+
+    def _on_permit(self) -> None:
+        self._asked = 0
+        self._on_writable()
+
+    def close(self) -> None:
+        """Give the socket back; harmless when repeated."""
+        if self._asked:
+            self._gate.forget(self._asked)
+            self._asked = 0
+        super().close()
