@@ -34,7 +34,8 @@ class FolderCache:
 
     ``KEY`` is a link to ``KEY-RANDOM``, put there when that folder is whole: a folder never moves, since a virtual
     environment must not, and one that is replaced stays as it is for those who use it. The ``keep`` most
-    recently used keys stay, and all that are in use. ``failure`` is what makers raise, with a text; the cache raises it, too.
+    recently used keys stay, and all that are in use. ``failure`` is what makers raise, with a text; the cache raises
+    it, too.
     """
 
     def __init__(

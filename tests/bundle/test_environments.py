@@ -301,8 +301,8 @@ def test_requirements_are_normalised(text: str, lines: Sequence[str]) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "-r other.txt", "-c constraints.txt", "--constraint=c.txt", "-e .", ".", "./x", "/opt/x.whl", "../x",
-        "file:///opt/x", "x @ file:///opt/x", "x @ ./y", "git+file:///opt/x", "!x", "--target /",
+        "-r other.txt", "-c constraints.txt", "--constraint=c.txt", "-e .", ".", "./x", "/srv/x.whl", "../x",
+        "file:///srv/x", "x @ file:///srv/x", "x @ ./y", "git+file:///srv/x", "!x", "--target /",
         "-f wheels", "--find-links=./wheels",
     ],
 )  # fmt: skip
