@@ -189,6 +189,18 @@ def test_a_password_that_no_handshake_can_say() -> None:
         assert list(scene.total.series["connect"].errors) == ["refused: a value that is not text"]
 
 
+def test_a_handshake_that_is_cut_off_has_sent_what_it_has_sent() -> None:
+    with virtual(conversation("ws://h/")) as scene:
+        scene.grant()
+        scene.ride()
+        wire = scene.connect()
+        scene.talk.interrupt()
+        scene.rest()
+        scene.settled()
+        found = scene.total.series["connect"]
+        assert (found.interrupted, found.unsent, found.bytes_out) == (1, 0, len(wire.frames[0]))
+
+
 class TestWires:
     """A real socket, whose loop is the test."""
 

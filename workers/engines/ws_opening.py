@@ -74,8 +74,8 @@ class Opening:
         self._forget()
         self._dialer.throw(Interrupted())
         self._dialer.forget()
-        if wire is not None:
-            wire.close()
+        if x is not None:
+            _drop(x, wire)
         return x if begun else None
 
     def _forget(self) -> None:
@@ -193,12 +193,17 @@ class Opening:
         assert x is not None, "it is an exchange that fails"
         x.error = error
         x.ended = boottime_ns()
-        if wire is not None:
-            x.bytes_out = min(wire.written, len(x.wire)) if x.sent else 0
-            wire.close()
+        _drop(x, wire)
         self._forget()
         self._dialer.forget()
         self._on_failed(x)
+
+
+def _drop(x: Exchange, wire: Wire | None) -> None:
+    """Close the connection of a handshake that came to nothing; what of it was sent counts."""
+    if wire is not None:
+        x.bytes_out = min(wire.written, len(x.wire)) if x.sent else 0
+        wire.close()
 
 
 def _nothing() -> None:
