@@ -124,8 +124,8 @@ def compiled_jmespath(expr: str) -> Callable[[Any], Any]:
     def find(document: Any) -> Any:
         try:
             return compiled.search(document)
-        except (JMESPathError, RecursionError):
-            return None
+        except (JMESPathError, RecursionError, ArithmeticError, TypeError, ValueError):
+            return None  # Its own errors, and Python's: a text compared with a number, infinity made a whole number.
 
     return find
 

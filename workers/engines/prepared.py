@@ -13,6 +13,7 @@ from loads_queue.model.scenario import Auth, HttpScenario, Request
 from loads_queue.model.template import Template
 
 from . import bodies, urls
+from .errors import Refused
 from .http1 import header_line, request_line
 from .urls import Origin, Url
 from .variables import ANYBODY, Visit
@@ -146,7 +147,10 @@ def auth_template(auth: Auth | None) -> list[Template]:
 
 
 def authorization(parts: list[str]) -> str:
-    """The value of an Authorization header."""
+    """The value of an Authorization header; raises Refused."""
     if len(parts) == 1:
         return f"Bearer {parts[0]}"
-    return "Basic " + base64.b64encode(":".join(parts).encode()).decode()
+    try:
+        return "Basic " + base64.b64encode(":".join(parts).encode()).decode()
+    except UnicodeEncodeError:
+        raise Refused("refused: a value that is not text") from None

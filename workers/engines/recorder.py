@@ -344,13 +344,15 @@ class Recorder:
     def _series_of(self, called: str, second: int) -> LiveSeries:
         found = self._series.get((second, called))
         if found is None:
+            live = self.live(second)
+            if live.row.second != second:
+                return self._series_of(called, live.row.second)  # Forgotten: it counts in the first one that is kept.
             name = called
             if name not in self._names:
                 if len(self._names) >= MOST_SERIES:
                     name = OTHER
                 else:
                     self._names.add(name)
-            live = self.live(second)
             found = LiveSeries(live, live.row.series.setdefault(name, Series()))
             self._series[second, called] = found
         return found

@@ -100,11 +100,18 @@ def _uuid(visit: Visit, args: tuple[object, ...]) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+def _base64(visit: Visit, args: tuple[object, ...]) -> str:
+    try:
+        return base64.b64encode(to_text(args[0]).encode()).decode()
+    except UnicodeEncodeError:
+        raise Refused("template: fn.base64 takes a text that can be written as UTF-8") from None
+
+
 _FUNCTIONS: dict[str, Callable[[Visit, tuple[Any, ...]], object]] = {
     "uuid": _uuid,
     "now": lambda visit, args: time.time_ns() // 1_000_000,
     "random_int": _random_int,
-    "base64": lambda visit, args: base64.b64encode(to_text(args[0]).encode()).decode(),
+    "base64": _base64,
 }
 
 
