@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loads_queue.model.ledger import Columns, Requests
+from loads_queue.model.states import RunState
 from loads_queue.model.thresholds import LATENCIES, RATIOS, parse
 
 from . import output_sockets, words
@@ -63,6 +64,8 @@ def verdict_line(summary: Summary) -> Text:
     verdict, ledger = summary["verdict"], summary["ledger"]
     failed = [each for each in summary["thresholds"] if not each["passed"]]
     balance = "ledger balanced" if ledger["balanced"] else "LEDGER DOES NOT BALANCE"
+    if cut_short := _cut_short(summary):
+        balance = f"{sum(cut_short):,} not accounted for: cut short"
     facts = f"{ledger['planned']:,} planned, {ledger['ok']:,} ok, {ledger['failed']:,} failed, {balance}"
     if gaps := len(summary.get("gaps", ())):
         facts += f", {gaps} gap{'' if gaps == 1 else 's'}: {ledger['missed']:,} missed, {ledger['lost']:,} lost"
@@ -70,6 +73,18 @@ def verdict_line(summary: Summary) -> Text:
         facts += f", {len(failed)} of {len(summary['thresholds'])} thresholds failed"
     facts += _blame(summary)
     return Text(verdict.upper(), STYLES[verdict]) + Text(f"  {facts}", "")
+
+
+def _cut_short(summary: Summary) -> tuple[int, int] | None:
+    """Iterations to come and in flight when a run stopped being looked after; None of one whose account is closed,
+    right or wrong."""
+    ledger = summary["ledger"]
+    if ledger["balanced"] or summary["run"]["state"] == RunState.FINISHED:
+        return None
+    begun = sum(ledger[name] for name in ("started", "dropped", "missed", "cancelled"))
+    ended = sum(ledger[name] for name in ("ok", "failed", "interrupted", "lost"))
+    found = ledger["planned"] + ledger["surplus"] - begun, ledger["started"] - ended
+    return found if min(found) >= 0 and any(found) else None
 
 
 def _blame(summary: Summary) -> str:
@@ -134,6 +149,9 @@ def _ledger(summary: Summary) -> list[Text]:
     ledger, by, requests = summary["ledger"], summary["dropped_by"], summary["requests"]
     names = [name for name in ledger if name not in ("balanced", "dropped")]
     columns = Columns(**{name: ledger[name] for name in names}, **{f"dropped_{cause}": by[cause] for cause in by})
+    cut_short = _cut_short(summary)
+    if cut_short is not None:
+        columns.pending, columns.in_flight = cut_short
     asked = Requests(**{name: count for name, count in requests.items() if name != "sent"})
     lines = _equation("iterations", words.planned_equation(columns)) + _equation("", words.started_equation(columns))
     if ledger["dropped"]:
@@ -146,6 +164,8 @@ def _ledger(summary: Summary) -> list[Text]:
     lines += _user_time(summary)
     if ledger["balanced"]:
         return [*lines, Text("  balanced", "green")]
+    if cut_short is not None:
+        return [*lines, Text("  NOT CLOSED: the run was cut short before all of it was accounted for", "bold red")]
     return [*lines, Text("  DOES NOT BALANCE: a report was lost or is wrong; don't trust these numbers", "bold red")]
 
 

@@ -20,6 +20,7 @@ from rich.console import Console
 from run_views import STARTED_AT, open_load, rows_of, run_view, simple, step_view, taken_over
 
 from loads_queue.model.ledger import SECOND, Columns, Requests
+from loads_queue.model.states import RunState
 
 EVIL = "[bold red]evil[/]\x1b[31m\x07\r\n[link=http://x]"
 
@@ -275,6 +276,19 @@ class TestReport:
         assert "20 planned ≠ 21 started" in shown
         assert "21 started ≠ 20 ok" in shown
         assert "DOES NOT BALANCE" in shown
+
+    def test_a_run_that_was_cut_short_is_not_called_wrong(self) -> None:
+        view = replace(simple(["ok"] * 20), state=RunState.RUNNING)
+        total = view.steps[0].ledger.total
+        total.planned, total.pending = total.planned + 7, 7
+        shown = self.shown(view)
+        assert "27 planned = 20 started + 0 dropped + 0 missed + 0 cancelled" in shown and "+ 7 to come" in shown
+        assert "NOT CLOSED" in shown and "BALANCE" not in shown
+        assert shown.splitlines()[-1].startswith(
+            "INCOMPLETE  27 planned, 20 ok, 0 failed, 7 not accounted for: cut short"
+        )
+        total.started += 30  # More than was planned: that is wrong, however it ended.
+        assert "DOES NOT BALANCE" in self.shown(view)
 
     @pytest.mark.parametrize("width", [60, 80, 120])
     def test_names_from_elsewhere_are_shown_as_they_are(self, width: int) -> None:
