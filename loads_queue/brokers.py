@@ -295,7 +295,7 @@ class Sqs(Broker):
 
     def is_missing(self, error: Exception) -> bool:
         """SQS's NonExistentQueue, under either of its names."""
-        code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+        code = str((getattr(error, "response", None) or {}).get("Error", {}).get("Code", ""))
         return code.endswith(("NonExistentQueue", "QueueDoesNotExist"))
 
     def declare(self, channel: Any, name: str, visibility_s: int) -> None:

@@ -343,6 +343,8 @@ class _Link:
             if self.broker.is_missing(error):
                 raise QueueMissing(f"broker {self._shown}: queue {name} does not exist") from error
             why = " ".join(str(error).split()) or type(error).__name__
+            if isinstance(error, KeyError):
+                why = f"an answer without {why}, as one that was cut off"
             away = isinstance(error, OSError) or "Connect" in type(error).__name__
             hint = "; is it up, and the URL right?" if away else ""
             raise QueueError(f"broker {self._shown}, queue {name}: {why}{hint}") from error
@@ -365,7 +367,8 @@ def _errors(library: str) -> tuple[type[Exception], ...]:
         return (*common, RedisError)
     from botocore.exceptions import BotoCoreError, ClientError
 
-    return (*common, BotoCoreError, ClientError)
+    # A KeyError: an answer that was cut off, or is not the service's, lacks what every answer has.
+    return (*common, BotoCoreError, ClientError, KeyError)
 
 
 @cache
